@@ -1,0 +1,13 @@
+//! Étude's numeric kernels: slices and strides in, slices out. Knows no tensors.
+//!
+//! Rules of this crate:
+//! - results depend on sizes and values, never on the number of threads: work is cut by size, and partial sums are
+//!   combined in a fixed order;
+//! - this is the one crate with `unsafe` code; each block states its reason, each kernel is tested at odd sizes;
+//! - instruction sets are chosen at run time ([`cpu`]); every kernel has a portable form.
+
+pub mod element;
+pub mod memory;
+
+pub use element::{DType, Element, Float};
+pub use memory::Buffer;
