@@ -85,10 +85,10 @@ impl Element for f32 {
 impl Element for f64 {
     const DTYPE: DType = DType::F64;
     fn from_f64(value: f64) -> f64 {
-        value as f64
+        value
     }
     fn to_f64(self) -> f64 {
-        self as f64
+        self
     }
 }
 

@@ -8,6 +8,8 @@
 
 pub mod element;
 pub mod memory;
+pub mod threads;
+pub mod tile;
 
 pub use element::{DType, Element, Float};
 pub use memory::Buffer;

@@ -1,0 +1,243 @@
+//! A small fork-join pool. The caller takes part, tasks are claimed one by one, and a call made from inside a task runs
+//! in place, so kernels may be nested freely. Tasks must be cut by problem size, never by thread count: that keeps
+//! results the same bits on any number of threads.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+
+/// Runs `work(0)`, `work(1)`, … `work(tasks - 1)`, each once, in any order, on the pool and the calling thread.
+///
+/// Panics in a task are raised again in the caller once every task has ended.
+pub fn parallel(tasks: usize, work: impl Fn(usize) + Sync) {
+    if tasks <= 1 || threads() == 1 || INSIDE.get() {
+        (0..tasks).for_each(work);
+        return;
+    }
+    pool().run(tasks, &work);
+}
+
+/// Cuts `out` into pieces of `chunk` elements (the last may be shorter) and runs `work(index, piece)` on each in parallel.
+pub fn parallel_chunks<T: Send>(out: &mut [T], chunk: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    let (length, base) = (out.len(), SendPointer(out.as_mut_ptr()));
+    let chunk = chunk.max(1);
+    parallel(length.div_ceil(chunk), |index| {
+        let start = index * chunk;
+        let size = chunk.min(length - start);
+        // SAFETY: pieces of different indices do not overlap, each lies inside `out`, and `out` is borrowed mutably for
+        // the whole call, which returns only after every task has ended.
+        let piece = unsafe { std::slice::from_raw_parts_mut(base.at(start), size) };
+        work(index, piece);
+    });
+}
+
+/// How many threads kernels use, the caller included.
+pub fn threads() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => *DEFAULT_THREADS
+            .get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS)),
+        n => n,
+    }
+}
+
+/// Sets how many threads kernels use from now on, 1 to 256; 0 returns to one a core. Results do not depend on it.
+pub fn set_threads(count: usize) {
+    THREADS.store(count.min(MAX_THREADS), Ordering::Relaxed);
+}
+
+const MAX_THREADS: usize = 256;
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+static DEFAULT_THREADS: OnceLock<usize> = OnceLock::new();
+
+thread_local! {
+    /// Set while this thread runs a task, so that nested calls run in place.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A pointer that tasks on other threads may use; whoever makes one says why that is sound.
+pub(crate) struct SendPointer<T>(pub *mut T);
+
+impl<T> SendPointer<T> {
+    /// The address of element `index`.
+    ///
+    /// # Safety
+    /// `index` must lie inside the allocation the pointer came from.
+    pub(crate) unsafe fn at(&self, index: usize) -> *mut T {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(index) }
+    }
+}
+
+// SAFETY: the pointer is only an address; every use is justified where it is dereferenced.
+unsafe impl<T: Send> Sync for SendPointer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for SendPointer<T> {}
+
+/// One parallel call: tasks are claimed by counting up `next`; `left` counts those not yet ended.
+struct Job {
+    work: &'static (dyn Fn(usize) + Sync),
+    tasks: usize,
+    next: AtomicUsize,
+    left: AtomicUsize,
+    panicked: AtomicBool,
+    payload: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+}
+
+impl Job {
+    /// Claims and runs tasks until none is left to claim.
+    fn work(&self) {
+        let outer = INSIDE.replace(true);
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.tasks {
+                break;
+            }
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.work)(index)));
+            if let Err(payload) = result {
+                self.panicked.store(true, Ordering::Relaxed);
+                *lock(&self.payload) = Some(payload);
+            }
+            self.left.fetch_sub(1, Ordering::Release);
+        }
+        INSIDE.set(outer);
+    }
+}
+
+struct Pool {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Counts jobs, so that idle workers can spin on it without the lock.
+    posted: AtomicUsize,
+    /// Held by the one caller whose job is on the board; a second caller works alone.
+    busy: Mutex<()>,
+}
+
+struct State {
+    job: Option<Arc<Job>>,
+    workers: usize,
+}
+
+fn pool() -> &'static Pool {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    POOL.get_or_init(|| Pool {
+        state: Mutex::new(State { job: None, workers: 0 }),
+        wake: Condvar::new(),
+        posted: AtomicUsize::new(0),
+        busy: Mutex::new(()),
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+/// How often an idle worker or a waiting caller looks again before it sleeps or yields: some tens of microseconds.
+const SPINS: usize = 4_000;
+
+impl Pool {
+    fn run(&'static self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+        let Ok(_turn) = self.busy.try_lock() else {
+            (0..tasks).for_each(work);
+            return;
+        };
+        // SAFETY: only the lifetime changes. Workers call `work` only for tasks they have claimed, and this function
+        // does not return before `left` is 0, that is before every claimed task has ended.
+        let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
+        let job = Arc::new(Job {
+            work,
+            tasks,
+            next: AtomicUsize::new(0),
+            left: AtomicUsize::new(tasks),
+            panicked: AtomicBool::new(false),
+            payload: Mutex::new(None),
+        });
+        {
+            let mut state = lock(&self.state);
+            while state.workers + 1 < threads() {
+                let id = state.workers;
+                let spawned = std::thread::Builder::new().name(format!("etude-{id}")).spawn(move || self.serve(id + 1));
+                if spawned.is_err() {
+                    break;
+                }
+                state.workers += 1;
+            }
+            state.job = Some(job.clone());
+            self.posted.fetch_add(1, Ordering::Release);
+        }
+        self.wake.notify_all();
+        job.work();
+        let mut spins = 0;
+        while job.left.load(Ordering::Acquire) > 0 {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        lock(&self.state).job = None;
+        if job.panicked.load(Ordering::Relaxed)
+            && let Some(payload) = lock(&job.payload).take()
+        {
+            drop(_turn);
+            std::panic::resume_unwind(payload);
+        }
+    }
+
+    /// A worker's life: wait for a job, help with it, wait again. Worker `id` rests while fewer threads are wanted.
+    fn serve(&self, id: usize) {
+        let mut seen = 0;
+        loop {
+            for _ in 0..SPINS {
+                if self.posted.load(Ordering::Acquire) != seen {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            let job = {
+                let mut state = lock(&self.state);
+                while self.posted.load(Ordering::Acquire) == seen {
+                    state = self.wake.wait(state).unwrap_or_else(|poison| poison.into_inner());
+                }
+                seen = self.posted.load(Ordering::Acquire);
+                state.job.clone()
+            };
+            if let Some(job) = job.filter(|_| id < threads()) {
+                job.work();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_on_any_number_of_threads() {
+        for count in [1, 2, 5] {
+            set_threads(count);
+            for tasks in [0, 1, 2, 7, 1000] {
+                let hits: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                parallel(tasks, |i| {
+                    hits[i].fetch_add(1, Ordering::Relaxed);
+                    parallel(3, |_| ()); // nested calls run in place
+                });
+                assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+            }
+        }
+        set_threads(0);
+    }
+
+    #[test]
+    fn chunks_cover_the_slice() {
+        let mut out = vec![0; 1003];
+        parallel_chunks(&mut out, 10, |index, piece| piece.iter_mut().for_each(|v| *v += index + 1));
+        assert!(out.iter().enumerate().all(|(i, &v)| v == i / 10 + 1));
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        set_threads(2);
+        let caught = std::panic::catch_unwind(|| parallel(8, |i| assert!(i != 5, "task five")));
+        assert!(caught.is_err());
+        parallel(8, |_| ());
+        set_threads(0);
+    }
+}
