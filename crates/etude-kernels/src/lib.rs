@@ -6,8 +6,12 @@
 //! - this is the one crate with `unsafe` code; each block states its reason, each kernel is tested at odd sizes;
 //! - instruction sets are chosen at run time ([`cpu`]); every kernel has a portable form.
 
+pub mod conv;
+pub mod cpu;
 pub mod element;
+pub mod matmul;
 pub mod memory;
+pub mod pool;
 pub mod threads;
 pub mod tile;
 

@@ -1,0 +1,342 @@
+//! The innermost loops: a tile of 6 × 2 vectors held in registers over the whole depth, and a block of dot products.
+//! Twelve sums hide the latency of a multiply-add twice over and leave room for the operands.
+
+use crate::Float;
+use crate::cpu::{self, Vector, Work};
+
+/// Rows of a full tile.
+pub(crate) const ROWS: usize = 6;
+
+/// Columns of a full tile: two vectors, 16 of f32 or 8 of f64.
+pub(crate) const fn columns<T>() -> usize {
+    64 / size_of::<T>()
+}
+
+/// A product with one strip of columns: `c[rows, columns] (+)= a[rows, depth] · b[depth, columns]`, `columns` at most
+/// [`columns`]. Its pointers must be valid for the strides and sizes given; `b` must be readable for whole vectors
+/// (both, or the first alone if `columns` fits in it).
+pub(crate) struct Strip<T> {
+    pub rows: usize,
+    pub depth: usize,
+    pub columns: usize,
+    /// Element (i, p) lies at `i % 6 · a_row + i / 6 · a_strip + p · a_step`: packed panels have `a_row` 1,
+    /// `a_step` 6 and `a_strip` 6 · depth, a plain matrix has `a_strip` = 6 · `a_row`.
+    pub a: *const T,
+    pub a_row: isize,
+    pub a_strip: isize,
+    pub a_step: isize,
+    /// Element (p, j) lies at `p · b_step + j`.
+    pub b: *const T,
+    pub b_step: isize,
+    /// Element (i, j) lies at `i · c_row + j`.
+    pub c: *mut T,
+    pub c_row: usize,
+    /// Whether to add to `c` or to overwrite it.
+    pub add: bool,
+}
+
+impl<T: Float> Strip<T> {
+    /// Computes the strip.
+    ///
+    /// # Safety
+    /// The fields must describe valid memory, as documented on the type; `c` must not overlap `a` or `b`.
+    #[inline]
+    pub(crate) unsafe fn compute(self) {
+        // SAFETY: the caller's promise.
+        unsafe { cpu::run(self) }
+    }
+
+    #[inline(always)]
+    unsafe fn all<V: Vector<T>>(&self, a_row: isize, a_step: isize) {
+        let mut row = 0;
+        while row < self.rows {
+            let a = self.a.wrapping_offset((row / ROWS) as isize * self.a_strip);
+            // SAFETY: rows `row..` exist in `a` and `c`, at most as many as are used.
+            unsafe {
+                let c = self.c.add(row * self.c_row);
+                match (self.rows - row, self.columns > V::LANES) {
+                    (1, true) => self.tile::<V, 1, 2>(a, a_row, a_step, c),
+                    (2, true) => self.tile::<V, 2, 2>(a, a_row, a_step, c),
+                    (3, true) => self.tile::<V, 3, 2>(a, a_row, a_step, c),
+                    (4, true) => self.tile::<V, 4, 2>(a, a_row, a_step, c),
+                    (5, true) => self.tile::<V, 5, 2>(a, a_row, a_step, c),
+                    (_, true) => self.tile::<V, 6, 2>(a, a_row, a_step, c),
+                    (1, false) => self.tile::<V, 1, 1>(a, a_row, a_step, c),
+                    (2, false) => self.tile::<V, 2, 1>(a, a_row, a_step, c),
+                    (3, false) => self.tile::<V, 3, 1>(a, a_row, a_step, c),
+                    (4, false) => self.tile::<V, 4, 1>(a, a_row, a_step, c),
+                    (5, false) => self.tile::<V, 5, 1>(a, a_row, a_step, c),
+                    (_, false) => self.tile::<V, 6, 1>(a, a_row, a_step, c),
+                }
+            }
+            row += ROWS;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<V: Vector<T>, const R: usize, const C: usize>(
+        &self,
+        a: *const T,
+        a_row: isize,
+        a_step: isize,
+        c: *mut T,
+    ) {
+        // SAFETY: `R` rows and `C` vectors of columns are there to read; of `c` only `columns` are touched.
+        unsafe {
+            let sums = accumulate::<T, V, R, C>(self.depth, a, a_row, a_step, self.b, self.b_step);
+            for i in 0..R {
+                let to = c.add(i * self.c_row);
+                if self.columns == C * V::LANES {
+                    for j in 0..C {
+                        let at = to.add(j * V::LANES);
+                        if self.add { V::load(at).add(sums[i][j]).store(at) } else { sums[i][j].store(at) }
+                    }
+                } else {
+                    let mut part = [T::ZERO; 16];
+                    for j in 0..C {
+                        sums[i][j].store(part.as_mut_ptr().add(j * V::LANES));
+                    }
+                    for j in 0..self.columns {
+                        let at = to.add(j);
+                        *at = if self.add { *at + part[j] } else { part[j] };
+                    }
+                }
+            }
+        }
+    }
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for Strip<T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        // The common strides as constants, so that they become part of the instructions.
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (self.a_row, self.a_step) {
+                (1, 6) => self.all::<V>(1, 6),
+                (a_row, 1) => self.all::<V>(a_row, 1),
+                (a_row, a_step) => self.all::<V>(a_row, a_step),
+            }
+        }
+    }
+}
+
+/// The sums of one tile over the depth.
+#[inline(always)]
+unsafe fn accumulate<T: Float, V: Vector<T>, const R: usize, const C: usize>(
+    depth: usize,
+    mut a: *const T,
+    a_row: isize,
+    a_step: isize,
+    mut b: *const T,
+    b_step: isize,
+) -> [[V; C]; R] {
+    // SAFETY: the caller's promise covers `depth` steps of both sides.
+    unsafe {
+        let mut sums = [[V::splat(T::ZERO); C]; R];
+        let step = |sums: &mut [[V; C]; R], a: *const T, b: *const T| {
+            let mut right = [V::splat(T::ZERO); C];
+            for j in 0..C {
+                right[j] = V::load(b.add(j * V::LANES));
+            }
+            for i in 0..R {
+                let left = V::splat(*a.offset(i as isize * a_row));
+                for j in 0..C {
+                    sums[i][j] = left.mul_add(right[j], sums[i][j]);
+                }
+            }
+        };
+        for _ in 0..depth / 4 {
+            for _ in 0..4 {
+                step(&mut sums, a, b);
+                a = a.wrapping_offset(a_step);
+                b = b.wrapping_offset(b_step);
+            }
+        }
+        for _ in 0..depth % 4 {
+            step(&mut sums, a, b);
+            a = a.wrapping_offset(a_step);
+            b = b.wrapping_offset(b_step);
+        }
+        sums
+    }
+}
+
+/// All dot products of `xs` rows of `x` with `ys` rows of `y`, each contiguous over `depth`:
+/// `out[i · out_x + j · out_y] = Σ_p x[i · x_row + p] · y[j · y_row + p]`. Pointers must be valid for all of it.
+pub(crate) struct Dots<T> {
+    pub depth: usize,
+    pub x: *const T,
+    pub xs: usize,
+    pub x_row: isize,
+    pub y: *const T,
+    pub ys: usize,
+    pub y_row: isize,
+    pub out: *mut T,
+    pub out_x: usize,
+    pub out_y: usize,
+}
+
+impl<T: Float> Dots<T> {
+    /// Computes all of them; each row of `y` is read from memory once, `x` should fit a cache.
+    ///
+    /// # Safety
+    /// The fields must describe valid memory, as documented on the type; `out` must not overlap `x` or `y`.
+    pub(crate) unsafe fn compute(self) {
+        // SAFETY: the caller's promise.
+        unsafe { cpu::run(self) }
+    }
+
+    /// The products of one group of `Y` rows of `y` with every row of `x`.
+    #[inline(always)]
+    unsafe fn group<V: Vector<T>, const Y: usize>(&self, j: usize) {
+        let mut i = 0;
+        while i < self.xs {
+            // SAFETY: rows `i..` of x and `j..j + Y` of y exist, at most as many as are used.
+            unsafe {
+                match self.xs - i {
+                    1 => self.block::<V, 1, Y>(i, j),
+                    2 => self.block::<V, 2, Y>(i, j),
+                    _ => self.block::<V, 3, Y>(i, j),
+                }
+            }
+            i += 3;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn block<V: Vector<T>, const X: usize, const Y: usize>(&self, i: usize, j: usize) {
+        // SAFETY: the rows exist, and each holds `depth` elements.
+        unsafe {
+            let x = self.x.wrapping_offset(i as isize * self.x_row);
+            let y = self.y.wrapping_offset(j as isize * self.y_row);
+            let mut sums = [[V::splat(T::ZERO); X]; Y];
+            let whole = self.depth - self.depth % V::LANES;
+            let mut p = 0;
+            while p < whole {
+                let mut left = [V::splat(T::ZERO); X];
+                for i in 0..X {
+                    left[i] = V::load(x.offset(i as isize * self.x_row).add(p));
+                }
+                for j in 0..Y {
+                    let right = V::load(y.offset(j as isize * self.y_row).add(p));
+                    for i in 0..X {
+                        sums[j][i] = left[i].mul_add(right, sums[j][i]);
+                    }
+                }
+                p += V::LANES;
+            }
+            for b in 0..Y {
+                for a in 0..X {
+                    let (xa, yb) = (x.offset(a as isize * self.x_row), y.offset(b as isize * self.y_row));
+                    let mut rest = T::ZERO;
+                    for p in whole..self.depth {
+                        rest += *xa.add(p) * *yb.add(p);
+                    }
+                    *self.out.add((i + a) * self.out_x + (j + b) * self.out_y) = sums[b][a].sum() + rest;
+                }
+            }
+        }
+    }
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for Dots<T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let mut j = 0;
+        while j < self.ys {
+            // SAFETY: rows `j..` exist, at most as many as are used.
+            unsafe {
+                match self.ys - j {
+                    1 => self.group::<V, 1>(j),
+                    2 => self.group::<V, 2>(j),
+                    3 => self.group::<V, 3>(j),
+                    _ => self.group::<V, 4>(j),
+                }
+            }
+            j += 4;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Portable;
+
+    fn check<T: Float>(portable: bool) {
+        for (rows, depth, width, add) in [
+            (1, 1, 1, false),
+            (6, 9, 16, true),
+            (13, 31, 7, true),
+            (17, 4, 8, false),
+            (5, 0, 5, false),
+            (4, 8, 3, true),
+        ] {
+            let width = width.min(columns::<T>());
+            let value = |i: usize| T::from_f64(((i * 7 + 3) % 11) as f64 - 5.0);
+            let a: Vec<T> = (0..rows * depth).map(value).collect();
+            let b: Vec<T> = (0..depth * columns::<T>()).map(value).collect();
+            let mut c: Vec<T> = (0..rows * 20).map(value).collect();
+            let before = c.clone();
+            let strip = Strip {
+                rows,
+                depth,
+                columns: width,
+                a: a.as_ptr(),
+                a_row: depth as isize,
+                a_strip: (6 * depth) as isize,
+                a_step: 1,
+                b: b.as_ptr(),
+                b_step: columns::<T>() as isize,
+                c: c.as_mut_ptr(),
+                c_row: 20,
+                add,
+            };
+            // SAFETY: the vectors are as large as the strip says.
+            unsafe { if portable { strip.run::<Portable<T>>() } else { strip.compute() } }
+            for i in 0..rows {
+                for j in 0..20 {
+                    let mut expected = if j >= width || add { before[i * 20 + j].to_f64() } else { 0.0 };
+                    if j < width {
+                        expected +=
+                            (0..depth).map(|p| (a[i * depth + p] * b[p * columns::<T>() + j]).to_f64()).sum::<f64>();
+                    }
+                    assert_eq!(c[i * 20 + j].to_f64(), expected, "{rows} {depth} {width}, element {i} {j}");
+                }
+            }
+            let (xs, ys) = (rows, columns::<T>().min(5));
+            let mut out = vec![T::ZERO; xs * ys];
+            let dots = Dots {
+                depth,
+                x: a.as_ptr(),
+                xs,
+                x_row: depth as isize,
+                y: b.as_ptr(),
+                ys,
+                y_row: depth as isize,
+                out: out.as_mut_ptr(),
+                out_x: ys,
+                out_y: 1,
+            };
+            // SAFETY: the vectors are as large as the block says.
+            unsafe { if portable { dots.run::<Portable<T>>() } else { dots.compute() } }
+            for i in 0..xs {
+                for j in 0..ys {
+                    let expected: f64 = (0..depth).map(|p| (a[i * depth + p] * b[j * depth + p]).to_f64()).sum();
+                    assert_eq!(out[i * ys + j].to_f64(), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_and_dots_are_exact_on_small_integers() {
+        for portable in [false, true] {
+            check::<f32>(portable);
+            check::<f64>(portable);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Every way through the products against the definition, in f64, at odd sizes and with odd strides.
+
+use super::*;
+use crate::threads::set_threads;
+
+/// A matrix in its own storage with the given layout.
+struct Matrix<T> {
+    data: Vec<T>,
+    offsets: Vec<usize>,
+    row: isize,
+    column: isize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    Plain,
+    Transposed,
+    Spaced,
+    Reversed,
+    Broadcast,
+}
+
+const LAYOUTS: [Layout; 5] = [Layout::Plain, Layout::Transposed, Layout::Spaced, Layout::Reversed, Layout::Broadcast];
+
+fn value<T: Float>(i: usize) -> T {
+    T::from_f64(((i as u64 * 2654435761 % 1009) as f64 / 504.0) - 1.0)
+}
+
+fn matrix<T: Float>(layout: Layout, batch: usize, rows: usize, columns: usize) -> Matrix<T> {
+    let (r, c) = (rows as isize, columns as isize);
+    let size = rows * columns;
+    let (length, row, column, start, step) = match layout {
+        Layout::Plain => (size * batch, c, 1, 0, size),
+        Layout::Transposed => (size * batch, 1, r, 0, size),
+        Layout::Spaced => (6 * size * batch + 3, 3 * c, 2, 3, 6 * size),
+        Layout::Reversed => (size * batch, -c, -1, size.saturating_sub(1), size),
+        Layout::Broadcast => (columns, 0, 1, 0, 0),
+    };
+    Matrix {
+        data: (0..length.max(1)).map(value).collect(),
+        offsets: (0..batch).map(|i| start + i * step).collect(),
+        row,
+        column,
+    }
+}
+
+impl<T: Float> Matrix<T> {
+    fn operand(&self) -> Operand<'_, T> {
+        Operand { data: &self.data, offsets: &self.offsets, row_stride: self.row, column_stride: self.column }
+    }
+
+    fn at(&self, item: usize, i: usize, j: usize) -> f64 {
+        let index = self.offsets[item] as isize + i as isize * self.row + j as isize * self.column;
+        self.data[index as usize].to_f64()
+    }
+}
+
+fn check<T: Float>(batch: usize, m: usize, k: usize, n: usize, la: Layout, lb: Layout) {
+    let (a, b) = (matrix::<T>(la, batch, m, k), matrix::<T>(lb, batch, k, n));
+    let mut out = vec![T::from_f64(f64::NAN); batch * m * n];
+    matmul(m, k, n, a.operand(), b.operand(), &mut out);
+    let epsilon = if size_of::<T>() == 4 { f32::EPSILON as f64 } else { f64::EPSILON };
+    for item in 0..batch {
+        for i in 0..m {
+            for j in 0..n {
+                let (mut sum, mut size) = (0.0, 0.0);
+                for p in 0..k {
+                    let term = a.at(item, i, p) * b.at(item, p, j);
+                    sum += term;
+                    size += term.abs();
+                }
+                let got = out[(item * m + i) * n + j].to_f64();
+                // Rounding errors of a sum are at most its length times epsilon times its absolute sum; blocks of
+                // sums have far fewer in a row, so a fraction of the length does.
+                let bound = (4.0 + k as f64 / 8.0) * epsilon * size;
+                assert!(
+                    (got - sum).abs() <= bound,
+                    "{la:?} {lb:?} batch {batch}, {m}×{k}×{n}, element {item} {i} {j}: {got}, not {sum}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn small_products_of_all_layouts() {
+    for (m, k, n) in [(1, 1, 1), (2, 3, 5), (7, 1, 17), (6, 16, 16), (13, 9, 31), (17, 33, 8), (5, 7, 2), (1, 40, 23)] {
+        for la in LAYOUTS {
+            for lb in LAYOUTS {
+                check::<f32>(3, m, k, n, la, lb);
+                check::<f64>(2, m, k, n, la, lb);
+            }
+        }
+    }
+}
+
+#[test]
+fn empty_products() {
+    for (m, k, n) in [(0, 3, 4), (3, 4, 0), (2, 0, 3), (0, 0, 0)] {
+        check::<f32>(2, m, k, n, Layout::Plain, Layout::Plain);
+        check::<f64>(0, m, k, n, Layout::Plain, Layout::Transposed);
+    }
+}
+
+#[test]
+fn thin_and_large_products() {
+    let shapes = [(12, 300, 531), (8, 257, 1100), (1100, 259, 3), (1, 2000, 300), (3000, 70, 1), (131, 270, 149)];
+    for (m, k, n) in shapes {
+        for la in [Layout::Plain, Layout::Transposed, Layout::Spaced] {
+            for lb in [Layout::Plain, Layout::Transposed, Layout::Reversed] {
+                check::<f32>(1, m, k, n, la, lb);
+            }
+        }
+        check::<f64>(1, m, k, n, Layout::Transposed, Layout::Plain);
+        check::<f64>(1, m, k, n, Layout::Plain, Layout::Transposed);
+    }
+    check::<f32>(1, 97, 520, 1061, Layout::Plain, Layout::Plain);
+}
+
+#[test]
+fn same_bits_on_any_number_of_threads() {
+    for (batch, m, k, n) in [(1, 131, 270, 300), (40, 33, 65, 47), (1, 8, 300, 2000), (1, 3000, 200, 2)] {
+        let (a, b) = (matrix::<f32>(Layout::Plain, batch, m, k), matrix::<f32>(Layout::Plain, batch, k, n));
+        let run = |threads| {
+            set_threads(threads);
+            let mut out = vec![0.0f32; batch * m * n];
+            matmul(m, k, n, a.operand(), b.operand(), &mut out);
+            set_threads(0);
+            out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let one = run(1);
+        assert!(one == run(2) && one == run(5), "{batch} × {m}×{k}×{n}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "the right side")]
+fn a_side_that_leaves_its_data_is_refused() {
+    let data = [1.0f32; 4];
+    let side = Operand { data: &data, offsets: &[0], row_stride: 2, column_stride: 1 };
+    matmul(2, 2, 3, side, side, &mut [0.0; 6]);
+}

@@ -1,0 +1,320 @@
+//! Pooling over one, two or three spatial axes, and the moves along positions that its gradients are made of.
+//!
+//! All work is serial inside a plane (one channel of one example) and parallel over planes.
+
+use crate::threads::{SendPointer, parallel};
+use crate::{Element, Float};
+
+/// Sizes of a pooling. One or two axes are passed as three: the leading ones have input, kernel, stride, dilation and
+/// output 1 and padding 0. Padding is at the beginning; what lies beyond the end is not there, so `output` is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolGeometry {
+    /// Batch times channels.
+    pub planes: usize,
+    /// Sizes of an input plane.
+    pub input: [usize; 3],
+    /// Sizes of the window.
+    pub kernel: [usize; 3],
+    /// From one window to the next.
+    pub stride: [usize; 3],
+    /// Elements before the input that windows may cover.
+    pub padding: [usize; 3],
+    /// From one element of a window to the next.
+    pub dilation: [usize; 3],
+    /// Windows along each axis.
+    pub output: [usize; 3],
+}
+
+impl PoolGeometry {
+    /// Elements of one input plane.
+    pub fn input_size(&self) -> usize {
+        self.input.iter().product()
+    }
+
+    /// Elements of one output plane.
+    pub fn output_size(&self) -> usize {
+        self.output.iter().product()
+    }
+
+    /// The taps of window `at` along `axis` that meet real elements, as (first element, count); they are `dilation`
+    /// apart.
+    fn window(&self, axis: usize, at: usize) -> (usize, usize) {
+        let (start, padding) = (at * self.stride[axis], self.padding[axis]);
+        let (step, size) = (self.dilation[axis].max(1), self.input[axis]);
+        let skipped = padding.saturating_sub(start).div_ceil(step);
+        let first = start + skipped * step;
+        let inside = (size + padding).saturating_sub(first).div_ceil(step);
+        (first.saturating_sub(padding), inside.min(self.kernel[axis].saturating_sub(skipped)))
+    }
+
+    /// Calls `visit(o, flat index, …)` for the windows of a plane in order: `o` counts windows, the closure gets the
+    /// window's three (first, count) pairs.
+    #[inline(always)]
+    fn windows(&self, mut visit: impl FnMut(usize, [(usize, usize); 3])) {
+        let mut index = 0;
+        for z in 0..self.output[0] {
+            let depth = self.window(0, z);
+            for y in 0..self.output[1] {
+                let height = self.window(1, y);
+                for x in 0..self.output[2] {
+                    visit(index, [depth, height, self.window(2, x)]);
+                    index += 1;
+                }
+            }
+        }
+    }
+
+    /// Calls `visit` with the flat index of every real element of a window, in order.
+    #[inline(always)]
+    fn elements(&self, window: [(usize, usize); 3], mut visit: impl FnMut(usize)) {
+        let [(z, zs), (y, ys), (x, xs)] = window;
+        for dz in 0..zs {
+            let plane = (z + dz * self.dilation[0]) * self.input[1];
+            for dy in 0..ys {
+                let row = (plane + y + dy * self.dilation[1]) * self.input[2] + x;
+                for dx in 0..xs {
+                    visit(row + dx * self.dilation[2]);
+                }
+            }
+        }
+    }
+
+    fn check(&self, input: usize, output: usize) {
+        assert_eq!(input, self.planes * self.input_size(), "pooling: input of {self:?}");
+        assert_eq!(output, self.planes * self.output_size(), "pooling: output of {self:?}");
+    }
+}
+
+/// Runs `work(plane, piece of out)` for every plane, some planes to a task so that a task has enough to do.
+fn over_planes<T: Send>(planes: usize, size: usize, cost: usize, out: &mut [T], work: impl Fn(usize, &mut [T]) + Sync) {
+    assert_eq!(out.len(), planes * size, "pooling: {planes} planes of {size}");
+    let group = ((1 << 15) / (size * cost).max(1)).clamp(1, planes.max(1));
+    let base = SendPointer(out.as_mut_ptr());
+    parallel(planes.div_ceil(group), |task| {
+        for plane in task * group..planes.min((task + 1) * group) {
+            // SAFETY: each plane is a piece of `out` of its own, and `out` is borrowed until all tasks have ended.
+            work(plane, unsafe { std::slice::from_raw_parts_mut(base.at(plane * size), size) });
+        }
+    });
+}
+
+/// The maximum of each window, `y [planes, output]`, and where in its plane it lies, as a flat index into the input.
+/// The first of equals wins, NaN wins over everything, padding never wins. A window without any real element gives the
+/// dtype's smallest value and position 0.
+pub fn max_forward<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions: &mut [i64]) {
+    g.check(x.len(), y.len());
+    assert_eq!(y.len(), positions.len(), "pooling: as many positions as outputs");
+    let (from, to) = (g.input_size(), g.output_size());
+    let base = SendPointer(positions.as_mut_ptr());
+    over_planes(g.planes, to, g.kernel.iter().product(), y, |plane, y| {
+        let x = &x[plane * from..][..from];
+        // SAFETY: each plane has positions of its own, as many as outputs.
+        let positions = unsafe { std::slice::from_raw_parts_mut(base.at(plane * to), to) };
+        g.windows(|index, window| {
+            let (mut best, mut at) = (T::from_f64(f64::NEG_INFINITY), usize::MAX);
+            g.elements(window, |i| {
+                let value = x[i];
+                // Not `>=`: the first of equals stays. A NaN is not equal to itself; the first one stays too.
+                #[allow(clippy::eq_op)]
+                if at == usize::MAX || value > best || (value != value && best == best) {
+                    (best, at) = (value, i);
+                }
+            });
+            (y[index], positions[index]) = (best, if at == usize::MAX { 0 } else { at as i64 });
+        });
+    });
+}
+
+/// The sum of each window's real elements, `y [planes, output]`.
+pub fn sum_forward<T: Float>(g: &PoolGeometry, x: &[T], y: &mut [T]) {
+    g.check(x.len(), y.len());
+    let from = g.input_size();
+    over_planes(g.planes, g.output_size(), g.kernel.iter().product(), y, |plane, y| {
+        let x = &x[plane * from..][..from];
+        g.windows(|index, window| {
+            let mut sum = T::ZERO;
+            g.elements(window, |i| sum += x[i]);
+            y[index] = sum;
+        });
+    });
+}
+
+/// The transpose of [`sum_forward`]: each element of `gy [planes, output]` is added to all of its window's real elements
+/// of `gx [planes, input]`.
+pub fn sum_backward<T: Float>(g: &PoolGeometry, gy: &[T], gx: &mut [T]) {
+    g.check(gx.len(), gy.len());
+    let to = g.output_size();
+    over_planes(g.planes, g.input_size(), g.kernel.iter().product(), gx, |plane, gx| {
+        let gy = &gy[plane * to..][..to];
+        gx.fill(T::ZERO);
+        g.windows(|index, window| g.elements(window, |i| gx[i] += gy[index]));
+    });
+}
+
+/// `out[p, i] = x[p, positions[p, i]]`: `x [planes, input_len]`, `positions` and `out [planes, any]`.
+///
+/// # Panics
+/// If a position is negative or not below `input_len`.
+pub fn gather_plane<T: Element>(planes: usize, input_len: usize, positions: &[i64], x: &[T], out: &mut [T]) {
+    assert_eq!(x.len(), planes * input_len, "gather: {planes} planes of {input_len}");
+    assert_eq!(positions.len(), out.len(), "gather: as many positions as outputs");
+    let size = out.len().checked_div(planes).unwrap_or(0);
+    over_planes(planes, size, 1, out, |plane, out| {
+        let x = &x[plane * input_len..][..input_len];
+        for (to, &at) in out.iter_mut().zip(&positions[plane * size..]) {
+            *to = x[at as usize];
+        }
+    });
+}
+
+/// The transpose of [`gather_plane`]: `gx [planes, input_len]` is zero, then `gx[p, positions[p, i]] += gy[p, i]`, in
+/// order inside a plane.
+///
+/// # Panics
+/// If a position is negative or not below `input_len`.
+pub fn scatter_plane<T: Float>(planes: usize, input_len: usize, positions: &[i64], gy: &[T], gx: &mut [T]) {
+    assert_eq!(positions.len(), gy.len(), "scatter: as many positions as gradients");
+    let size = gy.len().checked_div(planes).unwrap_or(0);
+    assert_eq!(gy.len(), planes * size, "scatter: {planes} planes");
+    over_planes(planes, input_len, 1, gx, |plane, gx| {
+        gx.fill(T::ZERO);
+        for (&value, &at) in gy[plane * size..][..size].iter().zip(&positions[plane * size..]) {
+            gx[at as usize] += value;
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometries() -> Vec<PoolGeometry> {
+        let plain = PoolGeometry {
+            planes: 3,
+            input: [1, 7, 9],
+            kernel: [1, 2, 2],
+            stride: [1, 2, 2],
+            padding: [0; 3],
+            dilation: [1; 3],
+            output: [1, 3, 4],
+        };
+        vec![
+            plain,
+            PoolGeometry { kernel: [1, 3, 3], padding: [0, 1, 1], output: [1, 4, 5], ..plain },
+            // Windows that reach beyond the end, and one that lies there altogether.
+            PoolGeometry { kernel: [1, 3, 2], output: [1, 4, 6], ..plain },
+            PoolGeometry {
+                kernel: [1, 3, 2],
+                stride: [1; 3],
+                dilation: [1, 2, 3],
+                padding: [0, 2, 1],
+                output: [1, 7, 8],
+                ..plain
+            },
+            PoolGeometry {
+                input: [5, 4, 3],
+                kernel: [2, 3, 2],
+                stride: [2, 1, 1],
+                padding: [1, 1, 0],
+                output: [3, 4, 2],
+                ..plain
+            },
+            PoolGeometry { planes: 0, ..plain },
+            PoolGeometry {
+                planes: 41,
+                input: [1, 1, 31],
+                kernel: [1, 1, 5],
+                padding: [0, 0, 2],
+                output: [1, 1, 16],
+                ..plain
+            },
+        ]
+    }
+
+    /// The real elements of window `o`, by the definition.
+    fn reference(g: &PoolGeometry, o: usize) -> Vec<usize> {
+        let at = [o / g.output[2] / g.output[1], o / g.output[2] % g.output[1], o % g.output[2]];
+        let mut found = vec![];
+        for kz in 0..g.kernel[0] {
+            for ky in 0..g.kernel[1] {
+                for kx in 0..g.kernel[2] {
+                    let k = [kz, ky, kx];
+                    let p: Vec<isize> = (0..3)
+                        .map(|a| (at[a] * g.stride[a] + k[a] * g.dilation[a]) as isize - g.padding[a] as isize)
+                        .collect();
+                    if (0..3).all(|a| p[a] >= 0 && p[a] < g.input[a] as isize) {
+                        found.push(((p[0] as usize * g.input[1]) + p[1] as usize) * g.input[2] + p[2] as usize);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn values(n: usize) -> Vec<f64> {
+        (0..n).map(|i| ((i * 37 + 11) % 17) as f64 - 8.0).collect()
+    }
+
+    #[test]
+    fn maxima_sums_and_their_transposes_match_the_definition() {
+        for g in geometries() {
+            let (from, to) = (g.input_size(), g.output_size());
+            let x = values(g.planes * from);
+            let gy = values(g.planes * to);
+            let (mut y, mut sums) = (vec![f64::NAN; gy.len()], vec![f64::NAN; gy.len()]);
+            let mut positions = vec![-1; gy.len()];
+            let mut gx = vec![f64::NAN; x.len()];
+            max_forward(&g, &x, &mut y, &mut positions);
+            sum_forward(&g, &x, &mut sums);
+            sum_backward(&g, &gy, &mut gx);
+            let mut expected_gx = vec![0.0; x.len()];
+            for i in 0..gy.len() {
+                let (plane, o) = (i / to, i % to);
+                let window = reference(&g, o);
+                let x = &x[plane * from..];
+                let best = window.iter().fold(f64::NEG_INFINITY, |best, &at| best.max(x[at]));
+                assert_eq!(y[i], best, "{g:?} {i}");
+                let first = window.iter().find(|&&at| x[at] == best).map_or(0, |&at| at as i64);
+                assert_eq!(positions[i], first, "{g:?} {i}");
+                assert_eq!(sums[i], window.iter().map(|&at| x[at]).sum::<f64>(), "{g:?} {i}");
+                window.iter().for_each(|&at| expected_gx[plane * from + at] += gy[i]);
+            }
+            assert_eq!(gx, expected_gx, "{g:?}");
+
+            let mut gathered = vec![f64::NAN; gy.len()];
+            gather_plane(g.planes, from, &positions, &x, &mut gathered);
+            let mut scattered = vec![f64::NAN; x.len()];
+            scatter_plane(g.planes, from, &positions, &gy, &mut scattered);
+            let mut expected = vec![0.0; x.len()];
+            for i in 0..gy.len() {
+                let at = i / to * from + positions[i] as usize;
+                assert_eq!(gathered[i], x[at]);
+                expected[at] += gy[i];
+            }
+            assert_eq!(scattered, expected);
+        }
+    }
+
+    #[test]
+    fn the_first_of_equals_and_nan_win() {
+        let g = PoolGeometry {
+            planes: 1,
+            input: [1, 1, 6],
+            kernel: [1, 1, 3],
+            stride: [1, 1, 3],
+            padding: [0; 3],
+            dilation: [1; 3],
+            output: [1, 1, 2],
+        };
+        let (mut y, mut positions) = ([0f32; 2], [0; 2]);
+        max_forward(&g, &[2.0, 5.0, 5.0, 7.0, f32::NAN, f32::NAN], &mut y, &mut positions);
+        assert_eq!((y[0], positions), (5.0, [1, 4]));
+        assert!(y[1].is_nan());
+        let (mut bytes, mut at) = ([0u8; 2], [0; 2]);
+        max_forward(&g, &[0, 0, 0, 9, 200, 3], &mut bytes, &mut at);
+        assert_eq!((bytes, at), ([0, 200], [0, 4]));
+        let mut lowest = [0f32; 2];
+        max_forward(&g, &[f32::NEG_INFINITY; 6], &mut lowest, &mut at);
+        assert_eq!(at, [0, 3]);
+    }
+}
