@@ -16,6 +16,8 @@ pub(crate) trait Vector<T: Float>: Copy {
     unsafe fn splat(value: T) -> Self;
     /// Reads `LANES` elements.
     unsafe fn load(from: *const T) -> Self;
+    /// Reads the first `count` elements, at most `LANES`, and nothing behind them; the other lanes are zero.
+    unsafe fn load_part(from: *const T, count: usize) -> Self;
     /// Writes `LANES` elements.
     unsafe fn store(self, to: *mut T);
     /// `self · a + b`, rounded once where the machine can.
@@ -100,6 +102,15 @@ impl<T: Float> Vector<T> for Portable<T> {
         Portable(lanes)
     }
     #[inline(always)]
+    unsafe fn load_part(from: *const T, count: usize) -> Self {
+        let mut lanes = [T::ZERO; 8];
+        for (i, lane) in lanes.iter_mut().enumerate().take(count) {
+            // SAFETY: the caller's promise.
+            *lane = unsafe { *from.add(i) };
+        }
+        Portable(lanes)
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut T) {
         for i in 0..Self::LANES {
             // SAFETY: the caller's promise.
@@ -161,6 +172,18 @@ impl<T: Float> Vector<T> for Avx2<T> {
     unsafe fn load(from: *const T) -> Self {
         // SAFETY: the caller's promise; the load is unaligned.
         Avx2(unsafe { std::arch::x86_64::_mm256_loadu_ps(from.cast()) }, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const T, count: usize) -> Self {
+        use std::arch::x86_64::*;
+        const MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let words = count.min(Self::LANES) * size_of::<T>() / 4;
+        // SAFETY: the mask's eight words lie inside the table; words that are masked out are not read.
+        let bits = unsafe {
+            let mask = _mm256_loadu_si256(MASK.as_ptr().add(8 - words).cast());
+            _mm256_maskload_ps(from.cast(), mask)
+        };
+        Avx2(bits, PhantomData)
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut T) {
@@ -302,6 +325,12 @@ mod tests {
                 a.mul_add(b, a.add(b)).store(target.as_mut_ptr());
                 for i in 0..V::LANES {
                     assert_eq!(target[i].to_f64(), 3.0 * (i + 3) as f64 + 2.0);
+                }
+                for count in 0..=V::LANES {
+                    V::load_part(source.as_ptr().add(1), count).store(target.as_mut_ptr());
+                    for i in 0..V::LANES {
+                        assert_eq!(target[i].to_f64(), if i < count { (i + 1) as f64 } else { 0.0 });
+                    }
                 }
                 let lanes = V::LANES as f64;
                 assert_eq!(a.sum().to_f64(), 3.0 * lanes + lanes * (lanes - 1.0) / 2.0);

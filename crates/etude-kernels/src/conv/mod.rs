@@ -1,1 +1,180 @@
-//! Convolutions.
+//! Convolutions and their gradients, without a buffer of patches: patches are packed straight into the panels of the
+//! matrix product's tile kernel, or not at all where there are few output channels.
+//!
+//! The forward pass and the gradient of the input are both a [`sweep`]: sums over taps of a shifted input. The gradient of
+//! the weights is a product over all positions ([`weight`]).
+
+mod direct;
+mod image;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod weight;
+
+use crate::Float;
+use sweep::Sweep;
+
+/// Sizes of a convolution. One or two spatial axes are passed as three: the leading ones have input, kernel, stride,
+/// dilation and output 1 and padding 0.
+///
+/// `x [batch, in_channels, ..input]`, `w [out_channels, in_channels / groups, ..kernel]`, `y [batch, out_channels,
+/// ..output]`, all contiguous. Padding is at the beginning and what is read beyond the end counts as zero, so that
+/// asymmetric padding and output padding need no more: `output` is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvGeometry {
+    /// Examples.
+    pub batch: usize,
+    /// Groups of channels that do not see each other; divides both channel counts.
+    pub groups: usize,
+    /// Channels of `x`.
+    pub in_channels: usize,
+    /// Channels of `y`.
+    pub out_channels: usize,
+    /// Spatial sizes of `x`.
+    pub input: [usize; 3],
+    /// Spatial sizes of `w`.
+    pub kernel: [usize; 3],
+    /// From one position of the kernel to the next.
+    pub stride: [usize; 3],
+    /// Zeros before the input.
+    pub padding: [usize; 3],
+    /// From one element of the kernel to the next.
+    pub dilation: [usize; 3],
+    /// Spatial sizes of `y`.
+    pub output: [usize; 3],
+}
+
+impl ConvGeometry {
+    /// Elements of `x`.
+    pub fn input_size(&self) -> usize {
+        self.batch * self.in_channels * self.input.iter().product::<usize>()
+    }
+
+    /// Elements of `w`.
+    pub fn weight_size(&self) -> usize {
+        self.out_channels * (self.in_channels / self.groups.max(1)) * self.taps()
+    }
+
+    /// Elements of `y`.
+    pub fn output_size(&self) -> usize {
+        self.batch * self.out_channels * self.output.iter().product::<usize>()
+    }
+
+    /// Multiply-adds of the forward pass, zeros of the padding included; each gradient has as many.
+    pub fn multiply_adds(&self) -> usize {
+        self.output_size() * (self.in_channels / self.groups.max(1)) * self.taps()
+    }
+
+    /// Elements of the kernel for one pair of channels.
+    fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    fn check(&self, x: usize, w: usize, y: usize) {
+        assert!(
+            self.groups > 0
+                && self.in_channels.is_multiple_of(self.groups)
+                && self.out_channels.is_multiple_of(self.groups),
+            "convolution: groups do not divide the channels: {self:?}"
+        );
+        assert!(
+            self.stride.iter().chain(&self.dilation).all(|&s| s > 0),
+            "convolution: a stride or dilation of 0: {self:?}"
+        );
+        assert_eq!(x, self.input_size(), "convolution: elements of x for {self:?}");
+        assert_eq!(w, self.weight_size(), "convolution: elements of w for {self:?}");
+        assert_eq!(y, self.output_size(), "convolution: elements of y for {self:?}");
+    }
+
+    /// The kernel's elements in order, as positions.
+    fn positions(&self) -> impl Iterator<Item = [usize; 3]> + use<> {
+        let [depth, height, width] = self.kernel;
+        (0..depth).flat_map(move |z| (0..height).flat_map(move |y| (0..width).map(move |x| [z, y, x])))
+    }
+}
+
+/// Cross-correlation: `y[b, o, p] = Σ_c Σ_t w[o, c, t] · x[b, c, p · stride + t · dilation − padding]`.
+///
+/// # Panics
+/// If a slice has not the size the geometry says, or groups do not divide the channels.
+pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
+    g.check(x.len(), w.len(), y.len());
+    let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
+    let shift = |axis: usize, k: usize| (k * g.dilation[axis]) as isize - g.padding[axis] as isize;
+    Sweep {
+        batch: g.batch,
+        groups: g.groups,
+        channels,
+        rows,
+        source: g.input,
+        step: g.stride,
+        taps: g.positions().map(|k| [shift(0, k[0]), shift(1, k[1]), shift(2, k[2])]).collect(),
+        weights: (0..g.taps()).collect(),
+        weight_row: channels * g.taps(),
+        weight_channel: g.taps(),
+        weight_group: rows * channels * g.taps(),
+        grid: g.output,
+        target: g.output,
+        target_origin: [0; 3],
+        target_step: [1; 3],
+    }
+    .run(x, w, y);
+}
+
+/// The gradient of `x`, the transpose of [`forward`] in its input; also serves as transposed convolution.
+///
+/// With a stride, positions of `x` fall into classes by their remainder; each class is a convolution of `gy` with its
+/// own part of the kernel.
+///
+/// # Panics
+/// As [`forward`].
+pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
+    g.check(gx.len(), w.len(), gy.len());
+    let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
+    for z in 0..g.stride[0].min(g.input[0]) {
+        for y in 0..g.stride[1].min(g.input[1]) {
+            for x in 0..g.stride[2].min(g.input[2]) {
+                let origin = [z, y, x];
+                // Element k of the kernel joins x[origin + s·i] to gy[(origin + s·i + padding − k·dilation) / s].
+                let shift = |axis: usize, k: usize| {
+                    let distance = (origin[axis] + g.padding[axis]) as isize - (k * g.dilation[axis]) as isize;
+                    let stride = g.stride[axis] as isize;
+                    (distance.rem_euclid(stride) == 0).then_some(distance / stride)
+                };
+                let mut sweep = Sweep {
+                    batch: g.batch,
+                    groups: g.groups,
+                    channels,
+                    rows,
+                    source: g.output,
+                    step: [1; 3],
+                    taps: vec![],
+                    weights: vec![],
+                    weight_row: g.taps(),
+                    weight_channel: rows * g.taps(),
+                    weight_group: channels * rows * g.taps(),
+                    grid: [0, 1, 2].map(|axis| (g.input[axis] - origin[axis]).div_ceil(g.stride[axis])),
+                    target: g.input,
+                    target_origin: origin,
+                    target_step: g.stride,
+                };
+                for (index, k) in g.positions().enumerate() {
+                    if let (Some(z), Some(y), Some(x)) = (shift(0, k[0]), shift(1, k[1]), shift(2, k[2])) {
+                        sweep.taps.push([z, y, x]);
+                        sweep.weights.push(index);
+                    }
+                }
+                sweep.run(gy, w, gx);
+            }
+        }
+    }
+}
+
+/// The gradient of `w`: `gw[o, c, t] = Σ_b Σ_p gy[b, o, p] · x[b, c, p · stride + t · dilation − padding]`.
+///
+/// # Panics
+/// As [`forward`].
+pub fn weight_gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [T]) {
+    g.check(x.len(), gw.len(), gy.len());
+    weight::gradient(g, x, gy, gw);
+}

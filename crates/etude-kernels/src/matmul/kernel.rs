@@ -212,15 +212,20 @@ impl<T: Float> Dots<T> {
             let x = self.x.wrapping_offset(i as isize * self.x_row);
             let y = self.y.wrapping_offset(j as isize * self.y_row);
             let mut sums = [[V::splat(T::ZERO); X]; Y];
-            let whole = self.depth - self.depth % V::LANES;
             let mut p = 0;
-            while p < whole {
+            while p < self.depth {
+                // The last vector is read in part and filled up with zeros.
+                let rest = self.depth - p;
+                let load = |from: *const T| match rest < V::LANES {
+                    true => V::load_part(from, rest),
+                    false => V::load(from),
+                };
                 let mut left = [V::splat(T::ZERO); X];
                 for i in 0..X {
-                    left[i] = V::load(x.offset(i as isize * self.x_row).add(p));
+                    left[i] = load(x.offset(i as isize * self.x_row).add(p));
                 }
                 for j in 0..Y {
-                    let right = V::load(y.offset(j as isize * self.y_row).add(p));
+                    let right = load(y.offset(j as isize * self.y_row).add(p));
                     for i in 0..X {
                         sums[j][i] = left[i].mul_add(right, sums[j][i]);
                     }
@@ -229,12 +234,7 @@ impl<T: Float> Dots<T> {
             }
             for b in 0..Y {
                 for a in 0..X {
-                    let (xa, yb) = (x.offset(a as isize * self.x_row), y.offset(b as isize * self.y_row));
-                    let mut rest = T::ZERO;
-                    for p in whole..self.depth {
-                        rest += *xa.add(p) * *yb.add(p);
-                    }
-                    *self.out.add((i + a) * self.out_x + (j + b) * self.out_y) = sums[b][a].sum() + rest;
+                    *self.out.add((i + a) * self.out_x + (j + b) * self.out_y) = sums[b][a].sum();
                 }
             }
         }

@@ -9,11 +9,6 @@ pub(crate) fn left_size(rows: usize, depth: usize) -> usize {
     rows.div_ceil(ROWS) * ROWS * depth
 }
 
-/// Elements of a packed right side of `depth` × `width`.
-pub(crate) fn right_size<T>(depth: usize, width: usize) -> usize {
-    width.div_ceil(columns::<T>()) * columns::<T>() * depth
-}
-
 /// Packs a left side: strips of six rows, each strip `[depth][6]`. Rows missing from the last strip are left as they
 /// were: the kernel does not read them. Element (i, p) of the source is `source[i · row + p · step]`.
 ///
@@ -98,7 +93,7 @@ unsafe impl<T: Float> Work<T> for LeftStrip<T> {
 /// Element (p, j) of the source is `source[p · step + j · column]`.
 ///
 /// # Safety
-/// The source must be valid for all `depth` × `width` elements, `target` for [`right_size`].
+/// The source must be valid for all `depth` × `width` elements, `target` for all strips.
 pub(crate) unsafe fn right<T: Float>(
     depth: usize,
     width: usize,

@@ -1,0 +1,190 @@
+//! Convolutions against the definition as loops in f64.
+
+use super::*;
+use crate::threads::set_threads;
+
+fn value<T: Float>(i: usize) -> T {
+    T::from_f64(((i as u64 * 2654435761 % 1009) as f64 / 504.0) - 1.0)
+}
+
+/// Calls `visit(x index, w index, y index)` for every product of the definition.
+fn products(g: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
+    let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
+    for b in 0..g.batch {
+        for o in 0..g.out_channels {
+            for index in 0..g.output.iter().product() {
+                let p = [index / g.output[2] / g.output[1], index / g.output[2] % g.output[1], index % g.output[2]];
+                for c in 0..channels {
+                    for (t, k) in g.positions().enumerate() {
+                        let at: Vec<isize> = (0..3)
+                            .map(|a| (p[a] * g.stride[a] + k[a] * g.dilation[a]) as isize - g.padding[a] as isize)
+                            .collect();
+                        if (0..3).any(|a| at[a] < 0 || at[a] >= g.input[a] as isize) {
+                            continue;
+                        }
+                        let plane = b * g.in_channels + o / rows * channels + c;
+                        let x = ((plane * g.input[0] + at[0] as usize) * g.input[1] + at[1] as usize) * g.input[2]
+                            + at[2] as usize;
+                        let w = (o * channels + c) * g.taps() + t;
+                        let y = (b * g.out_channels + o) * g.output.iter().product::<usize>() + index;
+                        visit(x, w, y);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn compare<T: Float>(g: &ConvGeometry, what: &str, got: &[T], expected: &[(f64, f64)]) {
+    let epsilon = if size_of::<T>() == 4 { f32::EPSILON as f64 } else { f64::EPSILON };
+    for (i, (got, &(sum, size))) in got.iter().zip(expected).enumerate() {
+        // A few roundings of the absolute sum: sums are short or made of short blocks.
+        let bound = 24.0 * epsilon * size;
+        assert!((got.to_f64() - sum).abs() <= bound, "{what} of {g:?}, element {i}: {got}, not {sum}");
+    }
+}
+
+fn check<T: Float>(g: &ConvGeometry) {
+    let x: Vec<T> = (0..g.input_size()).map(value).collect();
+    let w: Vec<T> = (0..g.weight_size()).map(|i| value(i + 77)).collect();
+    let gy: Vec<T> = (0..g.output_size()).map(|i| value(i + 501)).collect();
+    let zero = |n: usize| vec![(0.0, 0.0); n];
+    let (mut y, mut gx, mut gw) = (zero(gy.len()), zero(x.len()), zero(w.len()));
+    products(g, |i, j, o| {
+        let (xv, wv, gv) = (x[i].to_f64(), w[j].to_f64(), gy[o].to_f64());
+        for (sum, term) in [(&mut y[o], xv * wv), (&mut gx[i], gv * wv), (&mut gw[j], gv * xv)] {
+            sum.0 += term;
+            sum.1 += term.abs();
+        }
+    });
+    let mut out = vec![T::from_f64(f64::NAN); y.len()];
+    forward(g, &x, &w, &mut out);
+    compare(g, "y", &out, &y);
+    let mut out = vec![T::from_f64(f64::NAN); gx.len()];
+    input_gradient(g, &gy, &w, &mut out);
+    compare(g, "gx", &out, &gx);
+    let mut out = vec![T::from_f64(f64::NAN); gw.len()];
+    weight_gradient(g, &x, &gy, &mut out);
+    compare(g, "gw", &out, &gw);
+}
+
+fn plain(batch: usize, channels: [usize; 2], input: [usize; 2], kernel: [usize; 2]) -> ConvGeometry {
+    ConvGeometry {
+        batch,
+        groups: 1,
+        in_channels: channels[0],
+        out_channels: channels[1],
+        input: [1, input[0], input[1]],
+        kernel: [1, kernel[0], kernel[1]],
+        stride: [1; 3],
+        padding: [0; 3],
+        dilation: [1; 3],
+        output: [1, 1, 1],
+    }
+}
+
+/// The geometry with the usual output size.
+fn sized(mut g: ConvGeometry) -> ConvGeometry {
+    for a in 0..3 {
+        let reach = (g.kernel[a] - 1) * g.dilation[a] + 1;
+        g.output[a] = (g.input[a] + 2 * g.padding[a] + 1).saturating_sub(reach).div_ceil(g.stride[a]);
+    }
+    g
+}
+
+fn geometries() -> Vec<ConvGeometry> {
+    let base = plain(3, [5, 17], [9, 11], [3, 3]);
+    let mut all = vec![
+        base,
+        plain(1, [1, 1], [1, 1], [1, 1]),
+        plain(2, [3, 6], [5, 7], [2, 3]),
+        ConvGeometry { padding: [0, 1, 1], ..base },
+        ConvGeometry { padding: [0, 2, 1], dilation: [1, 2, 3], ..base },
+        ConvGeometry { padding: [0, 1, 2], stride: [1, 2, 2], ..base },
+        ConvGeometry { stride: [1, 3, 2], dilation: [1, 2, 2], padding: [0, 2, 2], ..base },
+        // A stride beyond the kernel leaves elements that nothing reads.
+        ConvGeometry { stride: [1, 4, 5], kernel: [1, 2, 1], ..base },
+        // Depthwise, with and without a multiplier; groups.
+        ConvGeometry { groups: 6, in_channels: 6, out_channels: 6, padding: [0, 1, 1], ..base },
+        ConvGeometry { groups: 6, in_channels: 6, out_channels: 12, stride: [1, 2, 2], ..base },
+        ConvGeometry { groups: 3, in_channels: 6, out_channels: 9, ..base },
+        ConvGeometry { groups: 2, in_channels: 10, out_channels: 28, padding: [0, 1, 1], ..base },
+        // One and three spatial axes.
+        ConvGeometry { input: [1, 1, 40], kernel: [1, 1, 5], padding: [0, 0, 2], stride: [1, 1, 2], ..base },
+        ConvGeometry { input: [4, 5, 6], kernel: [2, 3, 2], padding: [1, 1, 0], stride: [2, 1, 2], ..base },
+        ConvGeometry {
+            input: [5, 4, 6],
+            kernel: [3, 1, 2],
+            dilation: [2, 1, 1],
+            in_channels: 2,
+            out_channels: 2,
+            ..base
+        },
+        ConvGeometry { groups: 5, input: [3, 4, 9], kernel: [2, 3, 3], out_channels: 5, padding: [1; 3], ..base },
+        // Several depth blocks, row blocks and bands.
+        ConvGeometry { batch: 2, in_channels: 83, out_channels: 101, padding: [0, 1, 1], input: [1, 7, 7], ..base },
+        plain(2, [3, 20], [30, 37], [3, 3]),
+        plain(1, [2, 4], [41, 23], [5, 2]),
+        plain(9, [7, 13], [2, 3], [2, 2]),
+        plain(33, [4, 16], [3, 3], [1, 1]),
+        ConvGeometry { batch: 2, in_channels: 4, input: [1, 20, 20], kernel: [1, 8, 8], stride: [1, 4, 4], ..base },
+        ConvGeometry { batch: 0, ..base },
+    ];
+    all.iter_mut().for_each(|g| *g = sized(*g));
+    // More outputs than the input reaches (output padding of a transposed convolution), fewer, and none.
+    let shape = all[5].output;
+    all.push(ConvGeometry { output: [1, shape[1] + 1, shape[2] + 2], ..all[5] });
+    all.push(ConvGeometry { output: [1, shape[1] - 1, shape[2] - 2], ..all[5] });
+    all.push(ConvGeometry { output: [1, 0, 3], ..all[0] });
+    all.push(ConvGeometry { output: [1, 12, 13], padding: [0, 4, 5], ..all[0] });
+    all
+}
+
+#[test]
+fn forward_and_gradients_match_the_definition() {
+    for g in geometries() {
+        check::<f32>(&g);
+        check::<f64>(&g);
+    }
+}
+
+#[test]
+fn nothing_leaks_between_positions() {
+    // An infinity reaches exactly the outputs whose windows hold it, whatever the kernels read beyond their rows.
+    for g in geometries().into_iter().filter(|g| g.input_size() > 0 && g.output_size() > 0) {
+        let mut x = vec![0.5f32; g.input_size()];
+        x[g.input_size() / 2] = f32::INFINITY;
+        let w = vec![1.0f32; g.weight_size()];
+        let gy = vec![1.0f32; g.output_size()];
+        let (mut reached_y, mut reached_w) = (vec![false; g.output_size()], vec![false; g.weight_size()]);
+        products(&g, |i, j, o| {
+            reached_y[o] |= x[i].is_infinite();
+            reached_w[j] |= x[i].is_infinite();
+        });
+        let (mut y, mut gw) = (vec![0.0; g.output_size()], vec![0.0; g.weight_size()]);
+        forward(&g, &x, &w, &mut y);
+        weight_gradient(&g, &x, &gy, &mut gw);
+        assert!(y.iter().zip(&reached_y).all(|(v, &hit)| !v.is_nan() && v.is_infinite() == hit), "y of {g:?}");
+        assert!(gw.iter().zip(&reached_w).all(|(v, &hit)| !v.is_nan() && v.is_infinite() == hit), "gw of {g:?}");
+    }
+}
+
+#[test]
+fn same_bits_on_any_number_of_threads() {
+    for g in geometries() {
+        let x: Vec<f32> = (0..g.input_size()).map(value).collect();
+        let w: Vec<f32> = (0..g.weight_size()).map(|i| value(i + 77)).collect();
+        let gy: Vec<f32> = (0..g.output_size()).map(|i| value(i + 501)).collect();
+        let run = |threads| {
+            set_threads(threads);
+            let (mut y, mut gx, mut gw) = (vec![0.0; gy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+            forward(&g, &x, &w, &mut y);
+            input_gradient(&g, &gy, &w, &mut gx);
+            weight_gradient(&g, &x, &gy, &mut gw);
+            set_threads(0);
+            [y, gx, gw].concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let one = run(1);
+        assert!(one == run(2) && one == run(5), "{g:?}");
+    }
+}

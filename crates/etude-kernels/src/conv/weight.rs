@@ -1,0 +1,303 @@
+//! The gradient of the weights: a product over all positions of all examples.
+//!
+//! Tasks are blocks of input channels and, where those are few, parts of the batch; the parts' sums are added in order.
+
+use super::ConvGeometry;
+use super::direct::Correlation;
+use super::image::Layout;
+use crate::Float;
+use crate::cpu::{self, Vector, Work};
+use crate::matmul::kernel::{ROWS, Strip, columns};
+use crate::matmul::pack;
+use crate::matmul::scratch::{self, Purpose};
+use crate::threads::{SendPointer, parallel, parallel_chunks};
+
+/// Columns (input channels times taps) of a task, about.
+const COLUMNS: usize = 192;
+/// Positions multiplied at a time, about.
+const POSITIONS: usize = 256;
+/// Rows computed with one strip before the next.
+const ROW_BLOCK: usize = 96;
+/// At least so many tasks, if there is work for them.
+const TASKS: usize = 16;
+/// Multiply-adds a task should have.
+const GRAIN: usize = 1 << 18;
+
+/// The cut of a gradient, by size only.
+struct Cut {
+    taps: usize,
+    /// Channels in one group: of `y`, of `x`, and of `x` at a time.
+    rows: usize,
+    channels: usize,
+    block: usize,
+    /// Images at a time; if one, then `band` positions along `axis` of it.
+    images: usize,
+    axis: usize,
+    band: usize,
+    /// Images of one part of the batch.
+    part: usize,
+    parts: usize,
+    layout: Layout,
+}
+
+/// See [`super::weight_gradient`]; sizes are checked there.
+pub(super) fn gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [T]) {
+    if gw.is_empty() {
+        return;
+    }
+    if g.output_size() == 0 || g.input_size() == 0 {
+        return gw.fill(T::ZERO);
+    }
+    let cut = cut(g);
+    let size = gw.len();
+    if cut.parts == 1 {
+        return parts(g, &cut, x, gy, gw);
+    }
+    scratch::with(Purpose::Partial, cut.parts * size, |partial: &mut [T]| {
+        parts(g, &cut, x, gy, partial);
+        parallel_chunks(gw, 1 << 14, |index, gw| {
+            let start = index << 14;
+            gw.copy_from_slice(&partial[start..][..gw.len()]);
+            for part in 1..cut.parts {
+                for (to, from) in gw.iter_mut().zip(&partial[part * size + start..]) {
+                    *to += *from;
+                }
+            }
+        });
+    });
+}
+
+fn cut(g: &ConvGeometry) -> Cut {
+    let taps = g.taps();
+    let (rows, channels) = (g.out_channels / g.groups, g.in_channels / g.groups);
+    let blocks = channels.div_ceil((COLUMNS / taps).max(1));
+    let block = channels.div_ceil(blocks);
+    let axis = if g.output[0] > 1 { 0 } else { 1 };
+    let row: usize = g.output[axis + 1..].iter().product();
+    let whole = row * g.output[axis];
+    let (images, band) = match whole <= POSITIONS * 3 / 2 {
+        true => ((POSITIONS / whole).clamp(1, g.batch), g.output[axis]),
+        false => (1, (POSITIONS / row).clamp(1, g.output[axis])),
+    };
+    let most = (g.multiply_adds() / GRAIN).clamp(1, TASKS);
+    let part = g.batch.div_ceil(most.div_ceil(g.groups * blocks)).next_multiple_of(images);
+    let mut size = g.output;
+    size[axis] = band;
+    let displacements: Vec<[isize; 3]> = g
+        .positions()
+        .map(|k| [0, 1, 2].map(|axis| (k[axis] * g.dilation[axis]) as isize - g.padding[axis] as isize))
+        .collect();
+    let layout = Layout::new(g.input, g.stride, size, &displacements);
+    Cut { taps, rows, channels, block, images, axis, band, part, parts: g.batch.div_ceil(part), layout }
+}
+
+/// All parts' sums, one after the other in `out`, each as long as the weights.
+fn parts<T: Float>(g: &ConvGeometry, cut: &Cut, x: &[T], gy: &[T], out: &mut [T]) {
+    let blocks = cut.channels.div_ceil(cut.block);
+    let size = out.len() / cut.parts;
+    let out = SendPointer(out.as_mut_ptr());
+    let cells = cut.parts * g.groups * blocks;
+    let bundle = (GRAIN / 2 / (g.multiply_adds() / cells).max(1)).clamp(1, cells);
+    parallel(cells.div_ceil(bundle), |task| {
+        for cell in task * bundle..cells.min((task + 1) * bundle) {
+            let (block, rest) = (cell % blocks, cell / blocks);
+            let (group, part) = (rest % g.groups, rest / g.groups);
+            let channel = block * cut.block;
+            let channels = cut.block.min(cut.channels - channel);
+            let n = cut.channels * cut.taps;
+            // SAFETY: inside this part's weights.
+            let target = unsafe { out.at(part * size + group * cut.rows * n + channel * cut.taps) };
+            let mut first = true;
+            for image in (part * cut.part..g.batch.min((part + 1) * cut.part)).step_by(cut.images) {
+                let images = cut.images.min(g.batch - image).min((part + 1) * cut.part - image);
+                for start in (0..g.output[cut.axis]).step_by(cut.band) {
+                    let mut size = g.output;
+                    size[cut.axis] = cut.band.min(g.output[cut.axis] - start);
+                    let mut corner = [0; 2];
+                    corner[cut.axis] = start;
+                    let chunk = Chunk { group, channel, channels, image, images, corner, size };
+                    // SAFETY: this cell's columns of the rows of its group, which no other task writes.
+                    unsafe {
+                        if cut.rows <= 2 {
+                            direct(g, cut, &chunk, x, gy, target, !first);
+                        } else {
+                            product(g, cut, &chunk, x, gy, target, !first);
+                        }
+                    }
+                    first = false;
+                }
+            }
+        }
+    });
+}
+
+/// Some channels, images and positions.
+struct Chunk {
+    group: usize,
+    channel: usize,
+    channels: usize,
+    image: usize,
+    images: usize,
+    /// First position along axes 0 and 1.
+    corner: [usize; 2],
+    size: [usize; 3],
+}
+
+impl Chunk {
+    /// Copies the chunk's input planes: `[image][channel][plane]`.
+    fn copy<T: Float>(&self, g: &ConvGeometry, cut: &Cut, x: &[T], copy: &mut [T]) {
+        let source: usize = g.input.iter().product();
+        for (index, copy) in copy.chunks_exact_mut(cut.layout.plane).take(self.images * self.channels).enumerate() {
+            let (image, channel) = (self.image + index / self.channels, self.channel + index % self.channels);
+            let plane = (image * g.groups + self.group) * cut.channels + channel;
+            cut.layout.copy(self.corner, &x[plane * source..][..source], copy);
+        }
+    }
+
+    /// Where the chunk's first position of an image and row of its group lies in `gy`.
+    fn start(&self, g: &ConvGeometry, cut: &Cut, image: usize, row: usize) -> usize {
+        let plane = ((self.image + image) * g.groups + self.group) * cut.rows + row;
+        ((plane * g.output[0] + self.corner[0]) * g.output[1] + self.corner[1]) * g.output[2]
+    }
+}
+
+/// One chunk for one or two output channels: correlations without packing.
+///
+/// # Safety
+/// `target` must be valid for `rows` rows of `channels · taps`, the weights' row length apart.
+unsafe fn direct<T: Float>(g: &ConvGeometry, cut: &Cut, chunk: &Chunk, x: &[T], gy: &[T], target: *mut T, add: bool) {
+    let plane = cut.layout.plane;
+    scratch::with(Purpose::Image, chunk.images * chunk.channels * plane, |copy: &mut [T]| {
+        chunk.copy(g, cut, x, copy);
+        for row in 0..cut.rows {
+            for channel in 0..chunk.channels {
+                let at = row * cut.channels * cut.taps + channel * cut.taps;
+                // SAFETY: the caller's promise.
+                let sums = unsafe { std::slice::from_raw_parts_mut(target.add(at), cut.taps) };
+                if !add {
+                    sums.fill(T::ZERO);
+                }
+                for image in 0..chunk.images {
+                    for z in 0..chunk.size[0] {
+                        let copy = &copy[(image * chunk.channels + channel) * plane + cut.layout.row(z, 0)..];
+                        let start = chunk.start(g, cut, image, row) + z * g.output[1] * g.output[2];
+                        let correlation = Correlation {
+                            gy: gy[start..].as_ptr(),
+                            gy_y: g.output[2],
+                            image: copy.as_ptr(),
+                            image_y: cut.layout.row(0, 1),
+                            rows: chunk.size[1],
+                            width: chunk.size[2],
+                            taps: &cut.layout.taps,
+                            sums: &mut *sums,
+                        };
+                        // SAFETY: the chunk's positions lie inside `gy`, their taps inside the copy.
+                        unsafe { correlation.compute() };
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// One chunk as a product `gy[rows, positions] · patchesᵀ[positions, channels · taps]`.
+///
+/// # Safety
+/// As [`direct`].
+unsafe fn product<T: Float>(g: &ConvGeometry, cut: &Cut, chunk: &Chunk, x: &[T], gy: &[T], target: *mut T, add: bool) {
+    let (plane, wide) = (cut.layout.plane, columns::<T>());
+    let segment: usize = chunk.size.iter().product();
+    let depth = chunk.images * segment;
+    let n = chunk.channels * cut.taps;
+    let step = g.output.iter().product::<usize>() as isize;
+    scratch::with(Purpose::Right, n.next_multiple_of(wide) * depth, |panel: &mut [T]| {
+        scratch::with(Purpose::Image, chunk.images * chunk.channels * plane + 64, |copy: &mut [T]| {
+            chunk.copy(g, cut, x, copy);
+            scratch::with(Purpose::Small, wide * depth + 64, |patches: &mut [T]| {
+                for column in (0..n).step_by(wide) {
+                    let count = wide.min(n - column);
+                    for j in 0..count {
+                        let (channel, tap) = ((column + j) / cut.taps, (column + j) % cut.taps);
+                        let row = PatchRow {
+                            cut,
+                            chunk,
+                            from: copy[channel * plane + cut.layout.taps[tap]..].as_ptr(),
+                            to: patches[j * depth..].as_mut_ptr(),
+                        };
+                        // SAFETY: the copy and the patches have room for a vector behind what is used.
+                        unsafe { cpu::run(row) };
+                    }
+                    let to = panel[column * depth..].as_mut_ptr();
+                    // SAFETY: `count` rows of patches are complete; the panel has room for this strip.
+                    unsafe { pack::right(depth, count, patches.as_ptr(), 1, depth as isize, to) };
+                }
+            });
+        });
+        scratch::with(Purpose::Left, ROWS * ROW_BLOCK.div_ceil(ROWS) * depth, |left: &mut [T]| {
+            for row in (0..cut.rows).step_by(ROW_BLOCK) {
+                let rows = ROW_BLOCK.min(cut.rows - row);
+                for strip in (0..rows).step_by(ROWS) {
+                    for image in 0..chunk.images {
+                        let from = gy[chunk.start(g, cut, image, row + strip)..].as_ptr();
+                        let to = left[strip * depth + image * segment * ROWS..].as_mut_ptr();
+                        // SAFETY: these rows and positions lie inside `gy`; the panel has room for the strip.
+                        unsafe { pack::left(ROWS.min(rows - strip), segment, from, step, 1, to) };
+                    }
+                }
+                for column in (0..n).step_by(wide) {
+                    let strip = Strip {
+                        rows,
+                        depth,
+                        columns: wide.min(n - column),
+                        a: left.as_ptr(),
+                        a_row: 1,
+                        a_strip: (ROWS * depth) as isize,
+                        a_step: ROWS as isize,
+                        b: panel[column * depth..].as_ptr(),
+                        b_step: wide as isize,
+                        c: target.wrapping_add(row * cut.channels * cut.taps + column),
+                        c_row: cut.channels * cut.taps,
+                        add,
+                    };
+                    // SAFETY: both panels are complete; the caller's promise for the target.
+                    unsafe { strip.compute() };
+                }
+            }
+        });
+    });
+}
+
+/// What one tap of one channel reads, for all positions of a chunk.
+struct PatchRow<'a, T> {
+    cut: &'a Cut,
+    chunk: &'a Chunk,
+    from: *const T,
+    to: *mut T,
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for PatchRow<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let [depth, height, width] = self.chunk.size;
+        let image = self.chunk.channels * self.cut.layout.plane;
+        let mut to = self.to;
+        for index in 0..self.chunk.images {
+            for z in 0..depth {
+                for y in 0..height {
+                    // Whole vectors; what is written beyond a row's end is overwritten by the next.
+                    // SAFETY: the caller left room for a vector behind the last row, on both sides.
+                    unsafe {
+                        let from = self.from.add(index * image + self.cut.layout.row(z, y));
+                        let mut x = 0;
+                        while x < width {
+                            V::load(from.add(x)).store(to.add(x));
+                            x += V::LANES;
+                        }
+                        to = to.add(width);
+                    }
+                }
+            }
+        }
+    }
+}
