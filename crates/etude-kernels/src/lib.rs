@@ -6,8 +6,13 @@
 //! - this is the one crate with `unsafe` code; each block states its reason, each kernel is tested at odd sizes;
 //! - instruction sets are chosen at run time ([`cpu`]); every kernel has a portable form.
 
+pub mod arg;
+pub mod copy;
 pub mod element;
+pub mod index;
 pub mod memory;
+pub mod scan;
+pub mod sort;
 pub mod threads;
 pub mod tile;
 
