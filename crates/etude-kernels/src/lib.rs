@@ -6,12 +6,24 @@
 //! - this is the one crate with `unsafe` code; each block states its reason, each kernel is tested at odd sizes;
 //! - instruction sets are chosen at run time ([`cpu`]); every kernel has a portable form.
 
+pub mod element;
+pub mod memory;
+pub mod threads;
+pub mod tile;
+pub mod arg;
 pub mod conv;
+pub mod copy;
 pub mod cpu;
 pub mod element;
+pub mod index;
+pub mod math;
 pub mod matmul;
 pub mod memory;
 pub mod pool;
+pub mod random;
+pub mod scan;
+pub mod softmax;
+pub mod sort;
 pub mod threads;
 pub mod tile;
 
