@@ -7,6 +7,7 @@
 //! - instruction sets are chosen at run time ([`cpu`]); every kernel has a portable form.
 
 pub mod element;
+pub mod math;
 pub mod memory;
 pub mod threads;
 pub mod tile;
