@@ -70,6 +70,18 @@ pub trait Element: bytemuck::Pod + PartialOrd + Send + Sync + Default + fmt::Deb
     fn from_f64(value: f64) -> Self;
     /// Converts to `f64`, as Rust's `as` does.
     fn to_f64(self) -> f64;
+    /// Converts from `i64`, as Rust's `as` does.
+    fn from_i64(value: i64) -> Self;
+    /// The value in 64 bits if the type is a whole number's.
+    fn to_i64_exact(self) -> Option<i64>;
+}
+
+/// The same slice under another name for its type.
+///
+/// # Panics
+/// If `S` and `T` differ in size or alignment.
+pub fn same<S: Element, T: Element>(values: &[S]) -> &[T] {
+    bytemuck::cast_slice(values)
 }
 
 impl Element for f32 {
@@ -79,6 +91,12 @@ impl Element for f32 {
     }
     fn to_f64(self) -> f64 {
         self as f64
+    }
+    fn from_i64(value: i64) -> f32 {
+        value as f32
+    }
+    fn to_i64_exact(self) -> Option<i64> {
+        None
     }
 }
 
@@ -90,6 +108,12 @@ impl Element for f64 {
     fn to_f64(self) -> f64 {
         self
     }
+    fn from_i64(value: i64) -> f64 {
+        value as f64
+    }
+    fn to_i64_exact(self) -> Option<i64> {
+        None
+    }
 }
 
 impl Element for i32 {
@@ -99,6 +123,12 @@ impl Element for i32 {
     }
     fn to_f64(self) -> f64 {
         self as f64
+    }
+    fn from_i64(value: i64) -> i32 {
+        value as i32
+    }
+    fn to_i64_exact(self) -> Option<i64> {
+        Some(self as i64)
     }
 }
 
@@ -110,6 +140,12 @@ impl Element for i64 {
     fn to_f64(self) -> f64 {
         self as f64
     }
+    fn from_i64(value: i64) -> i64 {
+        value
+    }
+    fn to_i64_exact(self) -> Option<i64> {
+        Some(self)
+    }
 }
 
 impl Element for u8 {
@@ -119,6 +155,12 @@ impl Element for u8 {
     }
     fn to_f64(self) -> f64 {
         self as f64
+    }
+    fn from_i64(value: i64) -> u8 {
+        value as u8
+    }
+    fn to_i64_exact(self) -> Option<i64> {
+        Some(self as i64)
     }
 }
 

@@ -6,11 +6,6 @@
 //! - this is the one crate with `unsafe` code; each block states its reason, each kernel is tested at odd sizes;
 //! - instruction sets are chosen at run time ([`cpu`]); every kernel has a portable form.
 
-pub mod element;
-pub mod math;
-pub mod memory;
-pub mod threads;
-pub mod tile;
 pub mod arg;
 pub mod conv;
 pub mod copy;

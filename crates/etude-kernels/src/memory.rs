@@ -47,6 +47,15 @@ impl Buffer {
         self.bytes
     }
 
+    /// Makes this a buffer of `bytes` bytes with unspecified contents; its storage is kept where it is large enough.
+    pub fn refit(&mut self, bytes: usize) {
+        if bytes.div_ceil(64) <= self.lines.len() {
+            self.bytes = bytes;
+        } else {
+            *self = Buffer::recycled(bytes);
+        }
+    }
+
     /// The contents as a slice of `T`. Trailing bytes that do not fill an element are left out.
     pub fn as_slice<T: Element>(&self) -> &[T] {
         let all: &[T] = bytemuck::cast_slice(&self.lines);

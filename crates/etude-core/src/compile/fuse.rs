@@ -1,0 +1,216 @@
+//! Third pass: elementwise items that run over the same shape and can run at the same time become one tile program;
+//! a fold whose input comes from such a group becomes its tail.
+//!
+//! Time is counted in steps: an item runs one step after its inputs, except that elementwise work of one shape shares a
+//! step. An item may be as late as its users allow, which keeps a mask for the way back from being stored on the way
+//! there. Groups are connected items of one step, so no group can wait for itself.
+
+use super::graph::{Base, Items, Located, Work};
+use crate::Window;
+
+/// Items that run as one step, in order. A fold can only stand at the end, as a tail.
+pub(crate) type Group = Vec<usize>;
+
+/// Most items in one program: bounds registers and keeps tiles in the first-level cache.
+const LARGEST: usize = 48;
+
+/// Cuts the items into groups, in an order in which they can run.
+pub(crate) fn fuse(items: &Items) -> Vec<Group> {
+    let count = items.items.len();
+    let users = users(items);
+    let wanted = wanted(items);
+    let times = times(items, &users, &wanted);
+    let mut groups = connected(items, &times);
+    attach_folds(items, &users, &wanted, &mut groups);
+    groups = groups.into_iter().flat_map(|group| split(items, group, LARGEST)).collect();
+    order(items, groups, count)
+}
+
+/// Whether `input` is the whole, untouched output of an elementwise item over `shape`: a register, not memory.
+pub(crate) fn direct(items: &Items, input: &Located, shape: &crate::Shape) -> Option<usize> {
+    let Base::Item(item, 0) = input.base else { return None };
+    let iteration = items.items[item].iteration()?;
+    (iteration == *shape && input.window == Window::contiguous(*shape)).then_some(item)
+}
+
+/// Which items read each item.
+fn users(items: &Items) -> Vec<Vec<usize>> {
+    let mut users = vec![Vec::new(); items.items.len()];
+    for (at, item) in items.items.iter().enumerate() {
+        for input in &item.inputs {
+            if let Base::Item(from, _) = input.base {
+                users[from].push(at);
+            }
+        }
+    }
+    users
+}
+
+/// Which items hold a wanted result.
+fn wanted(items: &Items) -> Vec<bool> {
+    let mut wanted = vec![false; items.items.len()];
+    for place in items.roots.iter().flatten() {
+        if let Base::Item(item, _) = place.base {
+            wanted[item] = true;
+        }
+    }
+    wanted
+}
+
+/// Steps between `from` and its user `to`: 0 if they can share one.
+fn distance(items: &Items, from: usize, to: usize) -> i32 {
+    let shared = items.items[to].iteration().is_some_and(|shape| {
+        // Every use must be direct: the same value read through another window needs memory.
+        let reads = |input: &&Located| matches!(input.base, Base::Item(item, _) if item == from);
+        items.items[to].inputs.iter().filter(reads).all(|input| direct(items, input, &shape).is_some())
+    });
+    !shared as i32
+}
+
+fn times(items: &Items, users: &[Vec<usize>], wanted: &[bool]) -> Vec<i32> {
+    let mut times = vec![0i32; items.items.len()];
+    for (at, item) in items.items.iter().enumerate() {
+        for input in &item.inputs {
+            if let Base::Item(from, _) = input.base {
+                times[at] = times[at].max(times[from] + distance(items, from, at));
+            }
+        }
+    }
+    // From the back: as late as the users allow.
+    for at in (0..items.items.len()).rev() {
+        if items.items[at].iteration().is_none() || wanted[at] || users[at].is_empty() {
+            continue;
+        }
+        let latest = users[at].iter().map(|&user| times[user] - distance(items, at, user)).min();
+        times[at] = times[at].max(latest.unwrap_or(times[at]));
+    }
+    times
+}
+
+/// Connected elementwise items of one time; every other item alone.
+fn connected(items: &Items, times: &[i32]) -> Vec<Group> {
+    let count = items.items.len();
+    let mut parent: Vec<usize> = (0..count).collect();
+    fn find(parent: &mut [usize], mut at: usize) -> usize {
+        while parent[at] != at {
+            parent[at] = parent[parent[at]];
+            at = parent[at];
+        }
+        at
+    }
+    for (at, item) in items.items.iter().enumerate() {
+        let Some(shape) = item.iteration() else { continue };
+        for input in &item.inputs {
+            if let Some(from) = direct(items, input, &shape)
+                && times[from] == times[at]
+                && distance(items, from, at) == 0
+            {
+                let (a, b) = (find(&mut parent, from), find(&mut parent, at));
+                parent[a.max(b)] = a.min(b);
+            }
+        }
+    }
+    let mut groups: Vec<Group> = vec![Vec::new(); count];
+    for at in 0..count {
+        let root = find(&mut parent, at);
+        groups[root].push(at);
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// Moves folds into the group that makes their input, where one traversal serves both.
+fn attach_folds(items: &Items, users: &[Vec<usize>], wanted: &[bool], groups: &mut Vec<Group>) {
+    let mut member = vec![usize::MAX; items.items.len()];
+    for (number, group) in groups.iter().enumerate() {
+        group.iter().for_each(|&item| member[item] = number);
+    }
+    let mut tails: Vec<Option<Vec<usize>>> = vec![None; groups.len()];
+    for at in 0..items.items.len() {
+        let Work::Reduce(_, axes) = &items.items[at].work else { continue };
+        let shape = items.items[at].inputs[0].window.shape;
+        let Some(from) = direct(items, &items.items[at].inputs[0], &shape) else { continue };
+        let group = member[from];
+        if groups[group].len() >= LARGEST || tails[group].as_ref().is_some_and(|tail| tail != axes) {
+            continue;
+        }
+        // What the group must still write to memory if this fold joins it.
+        let leaves = |&user: &usize| user != at && member[user] != group;
+        let stored = |&item: &usize| wanted[item] || users[item].iter().any(leaves);
+        let stores = groups[group].iter().any(|item| items.items[*item].iteration().is_some() && stored(item));
+        if stores && !trailing(&shape, axes) {
+            continue;
+        }
+        tails[group] = Some(axes.clone());
+        let alone = member[at];
+        groups[alone].clear();
+        member[at] = group;
+        groups[group].push(at);
+    }
+    groups.retain(|group| !group.is_empty());
+}
+
+/// Whether the folded axes are the innermost ones, so that a store runs in the order of the fold.
+fn trailing(shape: &crate::Shape, axes: &[usize]) -> bool {
+    let kept = (0..shape.rank()).filter(|axis| shape[*axis] != 1 && !axes.contains(axis)).max();
+    let folded = axes.iter().filter(|&&axis| shape[axis] != 1).min();
+    match (kept, folded) {
+        (Some(kept), Some(&folded)) => kept < folded,
+        _ => true,
+    }
+}
+
+/// Cuts a group into programs of at most `largest` items. Folds then run on their own.
+pub(crate) fn split(items: &Items, group: Group, largest: usize) -> Vec<Group> {
+    if group.len() <= largest {
+        return vec![group];
+    }
+    let (folds, maps): (Vec<usize>, Vec<usize>) =
+        group.into_iter().partition(|&at| matches!(items.items[at].work, Work::Reduce(..)));
+    let mut parts: Vec<Group> = maps.chunks(largest).map(|part| part.to_vec()).collect();
+    // A fold over axes that do not trail may only follow a part without stores; on its own it is always right.
+    parts.extend(folds.into_iter().map(|fold| vec![fold]));
+    parts
+}
+
+/// Orders groups so that inputs come first; among those that can run, the one recorded first.
+fn order(items: &Items, groups: Vec<Group>, count: usize) -> Vec<Group> {
+    let mut member = vec![0; count];
+    for (number, group) in groups.iter().enumerate() {
+        group.iter().for_each(|&item| member[item] = number);
+    }
+    let mut waiting = vec![0usize; groups.len()];
+    let mut followers: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
+    for (number, group) in groups.iter().enumerate() {
+        let mut needs: Vec<usize> = group
+            .iter()
+            .flat_map(|&at| &items.items[at].inputs)
+            .filter_map(|input| match input.base {
+                Base::Item(from, _) if member[from] != number => Some(member[from]),
+                _ => None,
+            })
+            .collect();
+        needs.sort_unstable();
+        needs.dedup();
+        waiting[number] = needs.len();
+        needs.into_iter().for_each(|need| followers[need].push(number));
+    }
+    let last = |number: usize| *groups[number].iter().max().expect("groups are not empty");
+    let mut ready: std::collections::BinaryHeap<std::cmp::Reverse<(usize, usize)>> = (0..groups.len())
+        .filter(|&number| waiting[number] == 0)
+        .map(|number| std::cmp::Reverse((last(number), number)))
+        .collect();
+    let mut sequence = Vec::with_capacity(groups.len());
+    while let Some(std::cmp::Reverse((_, number))) = ready.pop() {
+        sequence.push(number);
+        for &follower in &followers[number] {
+            waiting[follower] -= 1;
+            if waiting[follower] == 0 {
+                ready.push(std::cmp::Reverse((last(follower), follower)));
+            }
+        }
+    }
+    assert_eq!(sequence.len(), groups.len(), "groups of a plan must not wait for each other in a circle");
+    let mut groups: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
+    sequence.into_iter().map(|number| groups[number].take().expect("each group once")).collect()
+}

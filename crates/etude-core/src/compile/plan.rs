@@ -1,0 +1,137 @@
+//! What the passes make: a flat list of steps over slots. It prints readably under `ETUDE_TRACE=plan`.
+
+use crate::node::Source;
+use crate::operation::Meta;
+use crate::{DType, Window};
+use etude_kernels::tile::Prepared;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+/// Storage a step reads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Place {
+    /// Evaluated data given to the plan.
+    Leaf(usize),
+    /// Storage the plan owns.
+    Slot(usize),
+}
+
+/// One input of a tile program.
+#[derive(Clone, Debug)]
+pub(crate) struct TileInput {
+    pub place: Place,
+    /// In place of this output, if any.
+    pub in_place: Option<usize>,
+    pub offset: usize,
+    pub strides: Vec<isize>,
+}
+
+/// One input of a kernel.
+#[derive(Clone, Debug)]
+pub(crate) enum KernelInput {
+    Array(Place, Window, DType),
+    Scalar(usize),
+}
+
+/// What a step does.
+pub(crate) enum Action {
+    /// A tile program over `kept` and `reduced` axes.
+    Tile {
+        prepared: Prepared,
+        kept: Vec<usize>,
+        reduced: Vec<usize>,
+        inputs: Vec<TileInput>,
+        /// Which of the plan's scalars the program reads, in its numbering.
+        scalars: Vec<usize>,
+    },
+    /// An operation's own kernel.
+    Kernel { source: Source, inputs: Vec<KernelInput> },
+}
+
+/// One step: an action and the slots it fills.
+pub(crate) struct Step {
+    pub action: Action,
+    pub outputs: Vec<usize>,
+    pub metas: Vec<Meta>,
+    pub name: String,
+    pub location: &'static Location<'static>,
+    pub scope: Option<Arc<str>>,
+}
+
+/// Storage a plan owns while it runs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Slot {
+    pub bytes: usize,
+    /// The leaf whose buffer this slot takes over at the start.
+    pub donated: Option<usize>,
+}
+
+/// A compiled graph.
+pub(crate) struct Plan {
+    pub steps: Vec<Step>,
+    pub slots: Vec<Slot>,
+    /// Where each output of each root lies at the end.
+    pub roots: Vec<Vec<(Place, Window)>>,
+    /// The most bytes alive at once in slots, results included.
+    pub peak_bytes: usize,
+}
+
+impl Step {
+    /// The places this step reads.
+    pub fn reads(&self) -> Vec<Place> {
+        match &self.action {
+            Action::Tile { inputs, .. } => inputs.iter().map(|input| input.place).collect(),
+            Action::Kernel { inputs, .. } => inputs
+                .iter()
+                .filter_map(|input| match input {
+                    KernelInput::Array(place, ..) => Some(*place),
+                    KernelInput::Scalar(_) => None,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Place::Leaf(index) => write!(f, "data{index}"),
+            Place::Slot(index) => write!(f, "slot{index}"),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let bytes: usize = self.slots.iter().map(|slot| slot.bytes).sum();
+        writeln!(
+            f,
+            "plan: {} steps, {} slots of {:.1} KiB, peak {:.1} KiB",
+            self.steps.len(),
+            self.slots.len(),
+            bytes as f64 / 1024.0,
+            self.peak_bytes as f64 / 1024.0
+        )?;
+        for (number, step) in self.steps.iter().enumerate() {
+            let reads: Vec<String> = step.reads().iter().map(|place| place.to_string()).collect();
+            let writes: Vec<String> = step
+                .outputs
+                .iter()
+                .zip(&step.metas)
+                .map(|(slot, meta)| format!("slot{slot} {} {}", meta.dtype, meta.shape))
+                .collect();
+            let scope = step.scope.as_ref().map_or(String::new(), |scope| format!("  in {scope}"));
+            writeln!(
+                f,
+                "{number:4}  {:<40} {} -> {}   {}:{}{scope}",
+                step.name,
+                reads.join(", "),
+                writes.join(", "),
+                step.location.file().rsplit('/').next().unwrap_or_default(),
+                step.location.line(),
+            )?;
+        }
+        Ok(())
+    }
+}

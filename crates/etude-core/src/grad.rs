@@ -1,0 +1,258 @@
+//! `backward()`: walks the recorded graph and builds the gradients out of ordinary operations, so that gradients of
+//! gradients need nothing new.
+
+use crate::node::Node;
+use crate::operation::Backward;
+use crate::{Error, Result, Tensor};
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::Arc;
+
+/// The gradients that one [`Tensor::backward`] found, by variable.
+pub struct Gradients {
+    by_variable: HashMap<*const Node, (Tensor, Tensor)>,
+}
+
+impl Gradients {
+    /// The gradient with respect to `variable`; `None` if the loss does not depend on it.
+    pub fn get(&self, variable: &Tensor) -> Option<&Tensor> {
+        self.by_variable.get(&Arc::as_ptr(&variable.node)).map(|(_, gradient)| gradient)
+    }
+
+    /// Takes the gradient with respect to `variable` out.
+    pub fn remove(&mut self, variable: &Tensor) -> Option<Tensor> {
+        self.by_variable.remove(&Arc::as_ptr(&variable.node)).map(|(_, gradient)| gradient)
+    }
+
+    /// Puts another gradient in the place of the one for `variable`, as clipping does.
+    pub fn insert(&mut self, variable: &Tensor, gradient: Tensor) {
+        self.by_variable.insert(Arc::as_ptr(&variable.node), (variable.clone(), gradient));
+    }
+
+    /// How many variables received a gradient.
+    pub fn len(&self) -> usize {
+        self.by_variable.len()
+    }
+
+    /// Whether no variable received a gradient.
+    pub fn is_empty(&self) -> bool {
+        self.by_variable.is_empty()
+    }
+}
+
+impl Tensor {
+    /// The gradients of this one-element tensor with respect to every variable behind it. The recorded graph is used up:
+    /// a second call is an error ([`Tensor::backward_keeping`] keeps the graph).
+    ///
+    /// # Errors
+    /// If an operation on the way has no gradient (it is named, with its line), if no variable is behind this tensor, or
+    /// if the graph was used up before.
+    #[track_caller]
+    pub fn backward(&self) -> Result<Gradients> {
+        self.all_gradients(Some(Location::caller()))
+    }
+
+    /// As [`Tensor::backward`], but the graph can be walked again.
+    #[track_caller]
+    pub fn backward_keeping(&self) -> Result<Gradients> {
+        self.all_gradients(None)
+    }
+
+    #[track_caller]
+    fn all_gradients(&self, used_by: Option<&'static Location<'static>>) -> Result<Gradients> {
+        self.check_loss()?;
+        if !self.requires_grad() {
+            return Err(Error::Gradient(format!(
+                "backward: no variable lies behind this loss; {}",
+                dead_end(self).unwrap_or_else(|| format!("it comes from {}", self.origin()))
+            )));
+        }
+        let order = topological(self, |node| node.requires_grad)?;
+        let variables: Vec<Tensor> =
+            order.iter().filter(|node| node.variable).map(|node| Tensor::from_node(node.clone())).collect();
+        let found = walk(self, &order, |node| node.requires_grad, &variables, None)?;
+        if let Some(location) = used_by {
+            for node in order.iter().filter(|node| !node.variable) {
+                let mut state = node.state();
+                state.used_by = Some(location);
+                if state.values.is_some() {
+                    let recipe = std::mem::take(&mut state.inputs);
+                    drop(state);
+                    drop(recipe);
+                }
+            }
+        }
+        let by_variable = variables
+            .into_iter()
+            .zip(found)
+            .filter_map(|(variable, gradient)| Some((Arc::as_ptr(&variable.node), (variable, gradient?))))
+            .collect();
+        Ok(Gradients { by_variable })
+    }
+
+    fn check_loss(&self) -> Result<()> {
+        if self.count() == 1 && self.dtype().is_float() {
+            return Ok(());
+        }
+        Err(Error::Gradient(format!(
+            "backward: the loss must be one floating number, this is {} {}; take its sum or mean first",
+            self.dtype(),
+            self.shape()
+        )))
+    }
+}
+
+/// The gradient of `y` (one element) with respect to each of `inputs`, as tensors that can be differentiated again.
+/// The graph is kept. Zero where `y` does not depend on an input smoothly is never guessed: that is an error.
+///
+/// # Errors
+/// If `y` does not depend on an input, or an operation on the way has no gradient.
+#[track_caller]
+pub fn grad(y: &Tensor, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    y.check_loss()?;
+    let inputs: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
+    let found = vector_jacobian(std::slice::from_ref(y), &[None], &inputs)?;
+    let missing = |i: usize| {
+        let shape = inputs[i].shape();
+        let text = format!("grad: the result does not depend on input {i} ({shape}, {})", inputs[i].origin());
+        Error::Gradient(format!("{text}, or it was evaluated before; make the input a variable() to keep its graph"))
+    };
+    found.into_iter().enumerate().map(|(i, gradient)| gradient.ok_or_else(|| missing(i))).collect()
+}
+
+/// The product of `cotangents` (ones where `None`) with the Jacobian of `outputs` by `inputs`; `None` for an input that
+/// the outputs do not depend on.
+#[track_caller]
+pub fn vector_jacobian(
+    outputs: &[Tensor],
+    cotangents: &[Option<Tensor>],
+    inputs: &[Tensor],
+) -> Result<Vec<Option<Tensor>>> {
+    let mut total: Option<Tensor> = None;
+    for (output, cotangent) in outputs.iter().zip(cotangents) {
+        let part = match cotangent {
+            Some(cotangent) => (output * cotangent).sum(..),
+            None => output.sum(..),
+        };
+        total = Some(match total {
+            Some(total) => total + part,
+            None => part,
+        });
+    }
+    let Some(total) = total else { return Ok(vec![None; inputs.len()]) };
+    let order = topological(&total, |node| !node.constant)?;
+    // A node matters if an input lies behind it.
+    let mut matters: HashMap<*const Node, bool> = HashMap::with_capacity(order.len());
+    for node in &order {
+        let is_input = inputs.iter().any(|input| Arc::ptr_eq(&input.node, node));
+        let behind =
+            !node.constant && node.state().inputs.iter().any(|i| matters.get(&Arc::as_ptr(&i.node)) == Some(&true));
+        matters.insert(Arc::as_ptr(node), is_input || behind);
+    }
+    let order: Vec<Arc<Node>> = order.into_iter().filter(|node| matters[&Arc::as_ptr(node)]).collect();
+    walk(&total, &order, |node| matters.get(&(node as *const Node)) == Some(&true), inputs, None)
+}
+
+/// The gradient of a composite operation: that of its meaning.
+pub(crate) fn through_meaning(meaning: Option<Vec<Tensor>>, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {
+    let Some(outputs) = meaning else { return Err("it has no gradient".into()) };
+    let (mut given, mut cotangents) = (Vec::new(), Vec::new());
+    for (output, gradient) in outputs.iter().zip(step.gradients) {
+        if gradient.is_some() {
+            given.push(output.clone());
+            cotangents.push(gradient.clone());
+        }
+    }
+    vector_jacobian(&given, &cotangents, step.inputs).map_err(|error| error.to_string())
+}
+
+/// The nodes behind `from` that `follow` accepts, inputs before the nodes that use them.
+fn topological(from: &Tensor, follow: impl Fn(&Node) -> bool) -> Result<Vec<Arc<Node>>> {
+    let mut order = Vec::new();
+    let mut seen: HashMap<*const Node, ()> = HashMap::new();
+    let mut stack: Vec<(Arc<Node>, bool)> = vec![(from.node.clone(), false)];
+    while let Some((node, done)) = stack.pop() {
+        if done {
+            order.push(node);
+            continue;
+        }
+        if seen.insert(Arc::as_ptr(&node), ()).is_some() {
+            continue;
+        }
+        let state = node.state();
+        if let (Some(location), true) = (state.used_by, state.inputs.is_empty()) {
+            return Err(Error::Gradient(format!(
+                "backward: the graph behind {} was used up by backward() at {location}; \
+                 call backward_keeping() there to walk it twice",
+                node.describe()
+            )));
+        }
+        let inputs: Vec<Arc<Node>> = state.inputs.iter().map(|input| input.node.clone()).collect();
+        drop(state);
+        stack.push((node, true));
+        stack.extend(inputs.into_iter().filter(|input| follow(input)).map(|input| (input, false)));
+    }
+    Ok(order)
+}
+
+/// Carries the gradient 1 of `loss` back through `order` (inputs first) and returns what arrives at `wanted`.
+#[track_caller]
+fn walk(
+    loss: &Tensor,
+    order: &[Arc<Node>],
+    matters: impl Fn(&Node) -> bool,
+    wanted: &[Tensor],
+    seed: Option<Tensor>,
+) -> Result<Vec<Option<Tensor>>> {
+    let mut arrived: HashMap<*const Node, Vec<Option<Tensor>>> = HashMap::with_capacity(order.len());
+    let seed = seed.unwrap_or_else(|| loss.ones_like());
+    add_gradient(&mut arrived, loss, seed);
+    let mut results: Vec<Option<Tensor>> = vec![None; wanted.len()];
+    for node in order.iter().rev() {
+        let Some(gradients) = arrived.remove(&Arc::as_ptr(node)) else { continue };
+        for (result, tensor) in results.iter_mut().zip(wanted) {
+            if Arc::ptr_eq(&tensor.node, node) {
+                result.clone_from(&gradients[tensor.output as usize]);
+            }
+        }
+        let inputs = node.state().inputs.clone();
+        let Some(operation) = node.source.operation().filter(|_| !inputs.is_empty()) else { continue };
+        let needed: Vec<bool> = inputs.iter().map(|i| i.dtype().is_float() && matters(&i.node)).collect();
+        if !needed.contains(&true) {
+            continue;
+        }
+        let outputs: Vec<Tensor> =
+            (0..node.outputs.len()).map(|i| Tensor { node: node.clone(), output: i as u32 }).collect();
+        let step = Backward { inputs: &inputs, outputs: &outputs, gradients: &gradients, needed: &needed };
+        let back = operation.gradient(&step).map_err(|message| {
+            Error::Gradient(format!("backward: {} cannot be differentiated: {message}", node.describe()))
+        })?;
+        for ((input, gradient), &needed) in inputs.iter().zip(back).zip(&needed) {
+            let Some(gradient) = gradient.filter(|_| needed) else { continue };
+            debug_assert_eq!(gradient.shape(), input.shape(), "gradient of {} by {:?}", operation.name(), input);
+            add_gradient(&mut arrived, input, gradient);
+        }
+    }
+    Ok(results)
+}
+
+#[track_caller]
+fn add_gradient(arrived: &mut HashMap<*const Node, Vec<Option<Tensor>>>, tensor: &Tensor, gradient: Tensor) {
+    let slots = arrived.entry(Arc::as_ptr(&tensor.node)).or_insert_with(|| vec![None; tensor.node.outputs.len()]);
+    let slot = &mut slots[tensor.output as usize];
+    *slot = Some(match slot.take() {
+        Some(sum) => sum + gradient,
+        None => gradient,
+    });
+}
+
+/// The operation that cut the way from `loss` to a variable, if one did.
+fn dead_end(loss: &Tensor) -> Option<String> {
+    let order = topological(loss, |_| true).ok()?;
+    let cut = order.iter().find(|node| {
+        let turned = node.outputs.iter().all(|meta| !meta.dtype.is_float());
+        (turned || node.constant) && node.state().inputs.iter().any(|input| input.node.requires_grad)
+    })?;
+    let why = if cut.constant { "was recorded without gradients" } else { "has no gradient" };
+    Some(format!("{} {why} and cuts it off", cut.describe()))
+}

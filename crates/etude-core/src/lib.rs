@@ -1,0 +1,32 @@
+//! Étude's tensors: recorded lazily, differentiated as a graph, compiled and run as a planned whole.
+//!
+//! A call on a [`Tensor`] checks shapes and records a node ([`ops`]); [`Tensor::backward`] builds gradients out of the
+//! same operations ([`grad`](mod@grad)); reading a value hands the unevaluated graph to the compiler (`compile`), whose
+//! plan is kept and used again (`runtime`).
+
+#![forbid(unsafe_code)]
+
+mod compile;
+pub mod context;
+pub mod error;
+pub mod grad;
+mod node;
+pub mod operation;
+pub mod ops;
+pub mod random;
+mod runtime;
+pub mod shape;
+mod tensor;
+
+pub use context::{evaluating, is_training, no_grad, training};
+pub use error::{Error, Result};
+pub use etude_kernels::threads::{set_threads, threads};
+pub use etude_kernels::{Buffer, DType, Element};
+pub use grad::{Gradients, grad};
+pub use operation::{Kind, Meta, Operation};
+pub use ops::create::*;
+pub use ops::window::{PadMode, cat, stack};
+pub use runtime::state::State;
+pub use runtime::trace::{PlanSummary, plan_summary, time_report};
+pub use shape::{Axes, Shape, Strides, Window};
+pub use tensor::Tensor;

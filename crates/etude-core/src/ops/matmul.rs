@@ -1,0 +1,149 @@
+//! Matrix products, batched and broadcast.
+
+use crate::node::Source;
+use crate::operation::{Backward, Call, Meta, Operation};
+use crate::ops::{Case, Row};
+use crate::{DType, Shape, Tensor};
+use etude_kernels::Float;
+use etude_kernels::matmul::{Operand, matmul};
+
+#[derive(Debug)]
+struct MatMul;
+
+static MATMUL: MatMul = MatMul;
+
+impl Operation for MatMul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn outputs(&self, inputs: &[Meta]) -> Result<Vec<Meta>, String> {
+        let [a, b] = [inputs[0], inputs[1]];
+        let ([.., m, k], [.., k2, n]) = (&a.shape[..], &b.shape[..]) else {
+            return Err("both sides need at least two axes".into());
+        };
+        if k != k2 {
+            return Err(format!("the inner sizes differ, {k} against {k2}"));
+        }
+        if a.dtype != b.dtype || !a.dtype.is_float() {
+            return Err(format!("takes two of one floating dtype, not {} and {}", a.dtype, b.dtype));
+        }
+        let batch = |shape: &Shape| Shape::new(&shape[..shape.rank() - 2]);
+        let mut shape = batch(&a.shape)
+            .broadcast(&batch(&b.shape))
+            .map_err(|_| format!("the batch axes {} and {} do not broadcast", batch(&a.shape), batch(&b.shape)))?;
+        shape.push(*m);
+        shape.push(*n);
+        Ok(vec![Meta::new(shape, a.dtype)])
+    }
+
+    fn gradient(&self, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {
+        let (a, b, g) = (&step.inputs[0], &step.inputs[1], step.gradient(0));
+        let by_a = step.needed[0].then(|| g.batched(&b.t()).sum_to(a.shape()));
+        let by_b = step.needed[1].then(|| a.t().batched(&g).sum_to(b.shape()));
+        Ok(vec![by_a, by_b])
+    }
+
+    fn contiguous(&self, _input: usize) -> bool {
+        false
+    }
+
+    fn run(&self, call: &mut Call) -> Result<(), String> {
+        match call.dtype(0) {
+            DType::F32 => run::<f32>(call),
+            _ => run::<f64>(call),
+        }
+        Ok(())
+    }
+}
+
+fn run<T: Float>(call: &mut Call) {
+    let ((a, a_window), (b, b_window)) = (call.strided::<T>(0), call.strided::<T>(1));
+    let out_shape = call.output_meta(0).shape;
+    let rank = out_shape.rank();
+    let (m, n, k) = (out_shape[rank - 2], out_shape[rank - 1], a_window.shape[a_window.shape.rank() - 1]);
+    let batch = Shape::new(&out_shape[..rank - 2]);
+    // Where each matrix of the batch starts: the window's offsets over the broadcast batch axes.
+    let starts = |window: &crate::Window| -> Vec<usize> {
+        let mut whole = batch;
+        whole.push(window.shape[window.shape.rank() - 2]);
+        whole.push(window.shape[window.shape.rank() - 1]);
+        let window = window.expanded(&whole);
+        let mut starts = Vec::with_capacity(batch.count());
+        for index in 0..batch.count() {
+            let (mut rest, mut at) = (index, window.offset as isize);
+            for axis in (0..batch.rank()).rev() {
+                at += (rest % batch[axis]) as isize * window.strides[axis];
+                rest /= batch[axis];
+            }
+            starts.push(at as usize);
+        }
+        starts
+    };
+    let (a_starts, b_starts) = (starts(&a_window), starts(&b_window));
+    let strides = |window: &crate::Window| {
+        let rank = window.shape.rank();
+        (window.strides[rank - 2], window.strides[rank - 1])
+    };
+    let ((a_row, a_column), (b_row, b_column)) = (strides(&a_window), strides(&b_window));
+    let a = Operand { data: a, offsets: &a_starts, row_stride: a_row, column_stride: a_column };
+    let b = Operand { data: b, offsets: &b_starts, row_stride: b_row, column_stride: b_column };
+    matmul(m, k, n, a, b, call.output::<T>(0));
+}
+
+impl Tensor {
+    /// The matrix product `[…, m, k] × […, k, n] → […, m, n]`; leading axes broadcast. A side with one axis is taken as
+    /// a row (left) or a column (right) and that axis disappears again.
+    ///
+    /// # Panics
+    /// If the inner sizes differ or the leading axes do not broadcast.
+    #[track_caller]
+    pub fn matmul(&self, other: &Tensor) -> Tensor {
+        match (self.rank(), other.rank()) {
+            (1, 1) => self.unsqueeze(0).matmul(&other.unsqueeze(1)).reshape(Shape::scalar()),
+            (1, _) => self.unsqueeze(0).matmul(other).squeeze(-2),
+            (_, 1) => self.matmul(&other.unsqueeze(1)).squeeze(-1),
+            // One matrix on the right serves all rows: one large product instead of many small ones.
+            (rank, 2) if rank > 2 && self.size(-1) == other.size(0) => {
+                let shape = self.shape();
+                let rows = shape[..rank - 1].iter().product::<usize>();
+                let product = self.reshape([rows, shape[rank - 1]]).batched(other);
+                product.reshape(shape.with(rank - 1, other.size(1)))
+            }
+            _ => self.batched(other),
+        }
+    }
+
+    /// The product without any of `matmul`'s conveniences.
+    #[track_caller]
+    fn batched(&self, other: &Tensor) -> Tensor {
+        Tensor::record_source(Source::Table(&MATMUL), &[self, other])
+    }
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    let product = |a: &[usize], b: &[usize]| Case::new("matmul", &[a, b], |x| x[0].matmul(&x[1]));
+    let plain = |m: usize, k: usize, n: usize| {
+        product(&[m, k], &[k, n]).reference(move |x| {
+            let dot = |i: usize, j: usize| (0..k).map(|l| x[0][i * k + l] * x[1][l * n + j]).sum::<f64>();
+            (0..m * n).map(|at| dot(at / n, at % n)).collect()
+        })
+    };
+    let cases = vec![
+        plain(2, 3, 4),
+        plain(1, 1, 1),
+        plain(7, 17, 5),
+        plain(0, 3, 2),
+        plain(3, 0, 2),
+        product(&[2, 3, 4], &[4, 2]),
+        product(&[2, 1, 3, 2], &[4, 2, 3]),
+        product(&[1, 3, 2], &[5, 2, 1]),
+        product(&[3], &[3, 2]),
+        product(&[2, 3], &[3]),
+        product(&[4], &[4]),
+        Case::new("matmul of transposes", &[&[4, 2], &[3, 4]], |x| x[0].t().matmul(&x[1].t())),
+        Case::new("matmul of slices", &[&[5, 4], &[2, 3]], |x| x[0].slice(1, 0, 4, 2).matmul(&x[1].flip(1))),
+        Case::new("matmul with a repeated row", &[&[1, 3], &[3, 2]], |x| x[0].expand([4, 3]).matmul(&x[1])),
+    ];
+    vec![Row { name: "matmul", cases }]
+}

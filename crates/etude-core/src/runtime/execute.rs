@@ -1,0 +1,179 @@
+//! Runs a plan: steps in order, each parallel inside. The CPU is one [`Executor`]; another backend is another.
+
+use super::capture::Capture;
+use super::trace;
+use crate::compile::plan::{Action, KernelInput, Place, Plan, Step};
+use crate::context::switches;
+use crate::node::Value;
+use crate::operation::{Argument, Call};
+use crate::{DType, Error, Result};
+use etude_kernels::Buffer;
+use etude_kernels::tile::{Input, Scalar, Source};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Something that can run the steps of a plan.
+pub(crate) trait Executor {
+    /// Fills `outputs` (the step's outputs, in order) from what the step reads.
+    fn run(
+        &self,
+        step: &Step,
+        memory: &Memory,
+        scalars: &[Scalar],
+        outputs: &mut [Buffer],
+    ) -> std::result::Result<(), String>;
+}
+
+/// The storage a plan's steps read.
+pub(crate) struct Memory<'a> {
+    leaves: Vec<&'a Value>,
+    slots: Vec<Option<Buffer>>,
+}
+
+impl Memory<'_> {
+    fn buffer(&self, place: Place) -> &Buffer {
+        match place {
+            Place::Leaf(index) => &self.leaves[index].storage,
+            Place::Slot(index) => self.slots[index].as_ref().expect("a slot is written before it is read"),
+        }
+    }
+
+    /// The offset of a place's first element: data may be a window into larger storage.
+    fn offset(&self, place: Place) -> usize {
+        match place {
+            Place::Leaf(index) => self.leaves[index].window.offset,
+            Place::Slot(_) => 0,
+        }
+    }
+}
+
+/// Runs `plan` on what `capture` holds and returns the values of its roots.
+pub(crate) fn run(plan: &Plan, capture: &mut Capture) -> Result<Vec<Vec<Value>>> {
+    // Storage given away is taken out of its node here; nobody else holds it.
+    let mut slots: Vec<Option<Buffer>> = Vec::with_capacity(plan.slots.len());
+    for slot in &plan.slots {
+        slots.push(slot.donated.map(|index| take_over(capture, index)));
+    }
+    let capture = &*capture;
+    let leaves = capture.leaves.iter().map(|leaf| &leaf.value).collect();
+    let mut memory = Memory { leaves, slots };
+    let switches = switches();
+    let mut outputs: Vec<Buffer> = Vec::new();
+    for step in &plan.steps {
+        for (&slot, meta) in step.outputs.iter().zip(&step.metas) {
+            let mut buffer = match memory.slots[slot].take() {
+                Some(buffer) => buffer,
+                None => Buffer::recycled(plan.slots[slot].bytes),
+            };
+            if buffer.bytes() != meta.bytes() {
+                buffer.refit(meta.bytes());
+            }
+            outputs.push(buffer);
+        }
+        let start = switches.trace.time.then(Instant::now);
+        let result = Cpu.run(step, &memory, &capture.scalars, &mut outputs);
+        if let Some(start) = start {
+            trace::record_time(step, start.elapsed());
+        }
+        if switches.check_nan && result.is_ok() {
+            check_finite(step, &outputs)?;
+        }
+        for (&slot, buffer) in step.outputs.iter().zip(outputs.drain(..)) {
+            memory.slots[slot] = Some(buffer);
+        }
+        result.map_err(|message| {
+            let scope = step.scope.as_ref().map_or(String::new(), |scope| format!(" (in {scope})"));
+            Error::Execution(format!("{}: {message}, recorded at {}{scope}", step.name, step.location))
+        })?;
+    }
+    let mut shared: Vec<Option<Arc<Buffer>>> = vec![None; plan.slots.len()];
+    let mut value = |&(place, window): &(Place, crate::Window)| match place {
+        Place::Leaf(index) => {
+            let leaf = &capture.leaves[index].value;
+            let offset = leaf.window.offset + window.offset;
+            Value { storage: leaf.storage.clone(), window: crate::Window { offset, ..window } }
+        }
+        Place::Slot(slot) => {
+            let storage = shared[slot].get_or_insert_with(|| {
+                Arc::new(memory.slots[slot].take().expect("a result's slot is written by its step"))
+            });
+            Value { storage: storage.clone(), window }
+        }
+    };
+    Ok(plan.roots.iter().map(|places| places.iter().map(&mut value).collect()).collect())
+}
+
+/// The buffer of a donated leaf, taken out of the node that held it; a copy if somebody took hold of it meanwhile.
+fn take_over(capture: &mut Capture, index: usize) -> Buffer {
+    let node = capture.leaves[index].node as usize;
+    drop(capture.nodes[node].state().values.take());
+    let empty = Arc::new(Buffer::zeroed(0));
+    let storage = std::mem::replace(&mut capture.leaves[index].value.storage, empty);
+    Arc::try_unwrap(storage).unwrap_or_else(|shared| (*shared).clone())
+}
+
+/// The CPU with Étude's own kernels.
+struct Cpu;
+
+impl Executor for Cpu {
+    fn run(
+        &self,
+        step: &Step,
+        memory: &Memory,
+        scalars: &[Scalar],
+        outputs: &mut [Buffer],
+    ) -> std::result::Result<(), String> {
+        match &step.action {
+            Action::Tile { prepared, kept, reduced, inputs, scalars: used, .. } => {
+                let inputs: Vec<Input> = inputs
+                    .iter()
+                    .map(|input| Input {
+                        source: match input.in_place {
+                            Some(output) => Source::Output(output),
+                            None => Source::Buffer(memory.buffer(input.place)),
+                        },
+                        offset: input.offset + memory.offset(input.place),
+                        strides: &input.strides,
+                    })
+                    .collect();
+                let used: Vec<Scalar> = used.iter().map(|&index| scalars[index]).collect();
+                let mut targets: Vec<&mut Buffer> = outputs.iter_mut().collect();
+                prepared.run(kept, reduced, &inputs, &used, &mut targets);
+                Ok(())
+            }
+            Action::Kernel { source, inputs } => {
+                let arguments: Vec<Argument> = inputs
+                    .iter()
+                    .map(|input| match input {
+                        KernelInput::Scalar(index) => Argument::Scalar(scalars[*index]),
+                        KernelInput::Array(place, window, dtype) => {
+                            let offset = window.offset + memory.offset(*place);
+                            Argument::Array(memory.buffer(*place), crate::Window { offset, ..*window }, *dtype)
+                        }
+                    })
+                    .collect();
+                let operation = source.operation().expect("a kernel step has an operation");
+                operation.run(&mut Call { inputs: &arguments, outputs, metas: &step.metas })
+            }
+        }
+    }
+}
+
+/// Under `ETUDE_CHECK=nan`: an error at the first step that makes a NaN or an infinity.
+fn check_finite(step: &Step, outputs: &[Buffer]) -> Result<()> {
+    for (buffer, meta) in outputs.iter().zip(&step.metas) {
+        let bad = match meta.dtype {
+            DType::F32 => buffer.as_slice::<f32>().iter().position(|value| !value.is_finite()),
+            DType::F64 => buffer.as_slice::<f64>().iter().position(|value| !value.is_finite()),
+            _ => None,
+        };
+        if let Some(at) = bad {
+            let scope = step.scope.as_ref().map_or(String::new(), |scope| format!(" (in {scope})"));
+            return Err(Error::Execution(format!(
+                "{}: element {at} of its {} result is NaN or infinite, recorded at {}{scope}",
+                step.name, meta.shape, step.location
+            )));
+        }
+    }
+    Ok(())
+}

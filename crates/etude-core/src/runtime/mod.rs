@@ -1,0 +1,47 @@
+//! Evaluation: capture the unevaluated graph behind some tensors, find or compile its plan, run it, keep the results.
+
+mod cache;
+mod capture;
+mod execute;
+pub mod state;
+pub mod trace;
+
+use crate::context::switches;
+use crate::{Error, Result, Tensor};
+use std::sync::Arc;
+
+/// Recorded nodes one behind another, or bytes of their outputs, beyond which a graph nobody reads is evaluated anyway.
+const DEEPEST: u32 = 4_000;
+const MOST_BYTES: usize = 2 << 30;
+/// The same for graphs kept for `backward()`, which evaluating early does not make smaller.
+const DEEPEST_TAPE: u32 = 60_000;
+
+/// Evaluates `tensors`, and with them whatever else is known to be needed from the same graph.
+pub(crate) fn evaluate(tensors: &[Tensor]) -> Result<()> {
+    if tensors.iter().all(Tensor::is_evaluated) {
+        return Ok(());
+    }
+    let mut capture = capture::capture(tensors);
+    let plan = cache::plan_for(&capture).map_err(|message| {
+        Error::Execution(format!("the compiler could not plan this graph ({message}); please report this"))
+    })?;
+    let values = execute::run(&plan, &mut capture)?;
+    capture.finish(values);
+    Ok(())
+}
+
+/// Evaluates a tensor at once if its graph has grown too large, or if `ETUDE_EAGER=1`.
+#[track_caller]
+pub(crate) fn flush_if_overgrown(tensor: &Tensor) {
+    let node = &tensor.node;
+    let deepest = if node.requires_grad { DEEPEST_TAPE } else { DEEPEST };
+    let large = node.depth > deepest || (!node.requires_grad && node.path_bytes > MOST_BYTES);
+    if (large || switches().eager)
+        && let Err(error) = evaluate(std::slice::from_ref(tensor))
+    {
+        panic!("{error}");
+    }
+}
+
+/// A shared handle to a compiled plan.
+pub(crate) type SharedPlan = Arc<crate::compile::plan::Plan>;
