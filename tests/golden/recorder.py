@@ -131,9 +131,7 @@ class Recorder:
         self.names = set()
         self.refused = []
 
-    def case(
-        self, operation, name, function, inputs=None, params=None, attributes=None, constant=(), float32_reason=None
-    ):
+    def case(self, operation, name, function, inputs=None, params=None, attributes=None, constant=(), float32_reason=None):
         """Records one call of `function(**inputs, **params)`.
 
         operation: what is tested; attributes: how it was called, in PyTorch's own words;

@@ -57,9 +57,13 @@ def record(recorder):
                 attributes={**defaults, **options},
             )
     recorder.case(
-        "conv2d", "conv2d_no_bias", lambda x, weight: F.conv2d(x, weight), {"x": normal(1, 2, 4, 4)},
-        {"weight": normal(3, 2, 3, 3)}, attributes={"stride": 1, "padding": 0, "dilation": 1, "groups": 1},
-    )  # fmt: skip
+        "conv2d",
+        "conv2d_no_bias",
+        lambda x, weight: F.conv2d(x, weight),
+        {"x": normal(1, 2, 4, 4)},
+        {"weight": normal(3, 2, 3, 3)},
+        attributes={"stride": 1, "padding": 0, "dilation": 1, "groups": 1},
+    )
     for name, shape, options in [
         ("plain", (2, 3, 5, 4), {"kernel_size": [2, 3]}),
         ("all_options", (1, 2, 8, 7), {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 0], "dilation": [1, 2]}),
@@ -67,6 +71,10 @@ def record(recorder):
         recorder.case("unfold", f"unfold_{name}", lambda x, o=options: F.unfold(x, **o), {"x": normal(*shape)}, attributes=options)
     for name, shape, options in [
         ("plain", (2, 12, 6), {"output_size": [4, 3], "kernel_size": [2, 2]}),
-        ("all_options", (1, 12, 20), {"output_size": [8, 7], "kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 0], "dilation": [1, 2]}),
+        (
+            "all_options",
+            (1, 12, 20),
+            {"output_size": [8, 7], "kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 0], "dilation": [1, 2]},
+        ),
     ]:
         recorder.case("fold", f"fold_{name}", lambda x, o=options: F.fold(x, **o), {"x": normal(*shape)}, attributes=options)

@@ -5,7 +5,14 @@ import math
 import torch
 import torch.nn.functional as F
 
-from recorder import away_from_zero, booleans, distinct, integers, normal, uniform, values
+from recorder import (
+    away_from_zero,
+    booleans,
+    integers,
+    normal,
+    uniform,
+    values,
+)
 
 SHAPE = (3, 1, 17)
 
@@ -60,24 +67,30 @@ def activations(case):
     for operation, attributes in table:
         function = getattr(F, operation)
         name = "_".join([operation, *[str(value).replace(".", "p").replace("-", "m") for value in attributes.values()]])
-        # Softplus is refused near its own threshold, where PyTorch's two formulas meet with different last bits.
-        # `tanhshrink` cancels near zero.
+        # x - tanh(x) cancels near zero.
         recipe = away_from_zero(*SHAPE, low=0.5, high=3.5) if operation == "tanhshrink" else normal(*SHAPE, scale=2.0)
-        case(
-            operation, name, lambda x, f=function, a=attributes: f(x, **a), {"x": recipe}, attributes=attributes
-        )
+        case(operation, name, lambda x, f=function, a=attributes: f(x, **a), {"x": recipe}, attributes=attributes)
     case("prelu", "prelu_one", lambda x, weight: F.prelu(x, weight), {"x": normal(4, 3, 5)}, {"weight": values([0.25])})
     case(
-        "prelu", "prelu_channels", lambda x, weight: F.prelu(x, weight), {"x": normal(2, 3, 5)},
+        "prelu",
+        "prelu_channels",
+        lambda x, weight: F.prelu(x, weight),
+        {"x": normal(2, 3, 5)},
         {"weight": uniform(3, low=0.1, high=0.6)},
-    )  # fmt: skip
+    )
     for dim, shape in [(-1, (3, 6)), (1, (2, 4, 3))]:
         case("glu", f"glu_dim{dim}".replace("-", "m"), lambda x, dim=dim: F.glu(x, dim), {"x": normal(*shape)}, attributes={"dim": dim})
     for shape, dim in [((3, 7), -1), ((2, 5, 3), 1), ((4, 1), 1)]:
         attributes = {"dim": dim}
         tag = "x".join(map(str, shape))
         case("softmax", f"softmax_{tag}", lambda x, dim=dim: F.softmax(x, dim), {"x": normal(*shape, scale=2.0)}, attributes=attributes)
-        case("log_softmax", f"log_softmax_{tag}", lambda x, dim=dim: F.log_softmax(x, dim), {"x": normal(*shape, scale=2.0)}, attributes=attributes)
+        case(
+            "log_softmax",
+            f"log_softmax_{tag}",
+            lambda x, dim=dim: F.log_softmax(x, dim),
+            {"x": normal(*shape, scale=2.0)},
+            attributes=attributes,
+        )
     far = values([[1000.0, 1001.0, 999.0], [-1000.0, -1000.5, -1002.0]])
     case("softmax", "softmax_shifted", lambda x: F.softmax(x, -1), {"x": far}, attributes={"dim": -1})
     case("log_softmax", "log_softmax_shifted", lambda x: F.log_softmax(x, -1), {"x": far}, attributes={"dim": -1})
@@ -102,13 +115,29 @@ def binary(case):
         recipe = away_from_zero(3, 7) if exponent.is_integer() else uniform(3, 7, low=0.3, high=2.5)
         case("pow", f"pow_{tag}", lambda x, e=exponent: torch.pow(x, e), {"x": recipe}, attributes={"exponent": exponent})
     case("logaddexp", "logaddexp", lambda a, b: torch.logaddexp(a, b), {"a": normal(3, 5, scale=3.0), "b": normal(5, scale=3.0)})
-    case("lerp", "lerp_tensor", lambda a, b, weight: torch.lerp(a, b, weight), {"a": normal(3, 5), "b": normal(3, 5), "weight": uniform(3, 1, low=0.0, high=1.0)})
+    case(
+        "lerp",
+        "lerp_tensor",
+        lambda a, b, weight: torch.lerp(a, b, weight),
+        {"a": normal(3, 5), "b": normal(3, 5), "weight": uniform(3, 1, low=0.0, high=1.0)},
+    )
     case("lerp", "lerp_number", lambda a, b: torch.lerp(a, b, 0.3), {"a": normal(3, 5), "b": normal(5)}, attributes={"weight": 0.3})
     for low, high in [(-0.5, 0.8), (None, 0.4), (-0.2, None)]:
         name = f"clamp_{'low' if low is not None else ''}{'high' if high is not None else ''}"
         case("clamp", name, lambda x, l=low, h=high: torch.clamp(x, l, h), {"x": normal(3, 7)}, attributes={"min": low, "max": high})
-    case("where", "where_broadcast", lambda mask, a, b: torch.where(mask, a, b), {"mask": booleans(3, 1, 5), "a": normal(4, 1), "b": normal(1, 1, 5)})
-    case("masked_fill", "masked_fill", lambda x, mask: x.masked_fill(mask, -2.5), {"x": normal(2, 3, 5), "mask": booleans(3, 1)}, attributes={"value": -2.5})
+    case(
+        "where",
+        "where_broadcast",
+        lambda mask, a, b: torch.where(mask, a, b),
+        {"mask": booleans(3, 1, 5), "a": normal(4, 1), "b": normal(1, 1, 5)},
+    )
+    case(
+        "masked_fill",
+        "masked_fill",
+        lambda x, mask: x.masked_fill(mask, -2.5),
+        {"x": normal(2, 3, 5), "mask": booleans(3, 1)},
+        attributes={"value": -2.5},
+    )
     small = {"a": integers(3, 5, low=0, high=3), "b": integers(5, low=0, high=3)}
     for name in ["eq", "ne", "lt", "le", "gt", "ge"]:
         function = getattr(torch, name)
@@ -128,7 +157,9 @@ def binary(case):
 def makers(case):
     """Tensors made from numbers alone, and changes of element type."""
     case("arange", "arange_integers", lambda: torch.arange(3, 20, 4), attributes={"start": 3, "end": 20, "step": 4, "dtype": "i64"})
-    case("arange", "arange_down", lambda: torch.arange(2.0, -1.0, -0.5), attributes={"start": 2.0, "end": -1.0, "step": -0.5, "dtype": "f32"})
+    case(
+        "arange", "arange_down", lambda: torch.arange(2.0, -1.0, -0.5), attributes={"start": 2.0, "end": -1.0, "step": -0.5, "dtype": "f32"}
+    )
     case("linspace", "linspace", lambda: torch.linspace(-1.0, 2.0, 7), attributes={"start": -1.0, "end": 2.0, "steps": 7})
     case("eye", "eye_wide", lambda: torch.eye(3, 5), attributes={"n": 3, "m": 5})
     case("one_hot", "one_hot", lambda x: F.one_hot(x, 6), {"x": integers(2, 4, high=6)}, attributes={"num_classes": 6})
@@ -138,10 +169,36 @@ def makers(case):
         return {"first": first, "second": second}
 
     for indexing in ["ij", "xy"]:
-        case("meshgrid", f"meshgrid_{indexing}", lambda a, b, i=indexing: grids(a, b, i), {"a": normal(3), "b": normal(4)}, attributes={"indexing": indexing})
-    case("cast", "cast_float_to_int", lambda x: x.to(torch.int32), {"x": values([-2.7, -0.5, 0.0, 0.9, 3.5, 1e6])}, attributes={"dtype": "i32"}, constant=["x"])
-    case("cast", "cast_float_to_bool", lambda x: x.to(torch.bool), {"x": values([-2.7, -0.0, 0.0, 0.1])}, attributes={"dtype": "bool"}, constant=["x"])
-    case("cast", "cast_int_to_float", lambda x: x.to(torch.float32), {"x": values([-3, 0, 7, 16777217], torch.int64)}, attributes={"dtype": "f32"})
+        case(
+            "meshgrid",
+            f"meshgrid_{indexing}",
+            lambda a, b, i=indexing: grids(a, b, i),
+            {"a": normal(3), "b": normal(4)},
+            attributes={"indexing": indexing},
+        )
+    case(
+        "cast",
+        "cast_float_to_int",
+        lambda x: x.to(torch.int32),
+        {"x": values([-2.7, -0.5, 0.0, 0.9, 3.5, 1e6])},
+        attributes={"dtype": "i32"},
+        constant=["x"],
+    )
+    case(
+        "cast",
+        "cast_float_to_bool",
+        lambda x: x.to(torch.bool),
+        {"x": values([-2.7, -0.0, 0.0, 0.1])},
+        attributes={"dtype": "bool"},
+        constant=["x"],
+    )
+    case(
+        "cast",
+        "cast_int_to_float",
+        lambda x: x.to(torch.float32),
+        {"x": values([-3, 0, 7, 16777217], torch.int64)},
+        attributes={"dtype": "f32"},
+    )
 
 
 def record(recorder):

@@ -56,15 +56,30 @@ def record(recorder):
     recorder.module("embedding", "layer_embedding", lambda: nn.Embedding(6, 4), {"index": integers(3, 2, high=6)})
     recorder.module("conv2d", "layer_conv2d", lambda: nn.Conv2d(2, 4, 3, padding=1), {"x": normal(1, 2, 5, 4)}, attributes={"padding": 1})
     recorder.module(
-        "conv2d", "layer_conv2d_reflect", lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), {"x": normal(1, 2, 4, 5)},
+        "conv2d",
+        "layer_conv2d_reflect",
+        lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"),
+        {"x": normal(1, 2, 4, 5)},
         attributes={"padding": 1, "padding_mode": "reflect"},
-    )  # fmt: skip
+    )
     recorder.module("prelu", "layer_prelu", lambda: nn.PReLU(3), {"x": normal(2, 3, 4)})
     recorder.module(
-        "sequential", "model_sequential", lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.LayerNorm(6), nn.Linear(6, 2)), {"x": normal(3, 4)}
+        "sequential",
+        "model_sequential",
+        lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.LayerNorm(6), nn.Linear(6, 2)),
+        {"x": normal(3, 4)},
     )
     recorder.module("lenet", "model_lenet", LeNet, {"x": normal(2, 1, 12, 12)})
-    after = [f"{layer}.{name}" for layer in ["bn1", "bn2", "downsample.1"] for name in ["running_mean", "running_var", "num_batches_tracked"]]
+    after = [
+        f"{layer}.{name}" for layer in ["bn1", "bn2", "downsample.1"] for name in ["running_mean", "running_var", "num_batches_tracked"]
+    ]
     for training in [True, False]:
-        recorder.module("residual", f"model_residual_{'train' if training else 'eval'}", Residual, {"x": normal(3, 3, 6, 6)}, train=training, after=after)
+        recorder.module(
+            "residual",
+            f"model_residual_{'train' if training else 'eval'}",
+            Residual,
+            {"x": normal(3, 3, 6, 6)},
+            train=training,
+            after=after,
+        )
     recorder.module("characters", "model_characters", Characters, {"x": integers(2, 6, high=7)})

@@ -89,24 +89,40 @@ def record(recorder):
     def groups(model):
         weights = [value for key, value in model.named_parameters() if key.endswith("weight")]
         biases = [value for key, value in model.named_parameters() if key.endswith("bias")]
-        return torch.optim.AdamW([{"params": weights, "weight_decay": 0.1}, {"params": biases, "lr": 0.002}], lr=0.01, weight_decay=0.0, foreach=False)
+        return torch.optim.AdamW(
+            [{"params": weights, "weight_decay": 0.1}, {"params": biases, "lr": 0.002}], lr=0.01, weight_decay=0.0, foreach=False
+        )
 
-    attributes = {"lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0, "groups": {"weight": {"weight_decay": 0.1}, "bias": {"lr": 0.002}}}
+    attributes = {
+        "lr": 0.01,
+        "betas": [0.9, 0.999],
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+        "groups": {"weight": {"weight_decay": 0.1}, "bias": {"lr": 0.002}},
+    }
     train(recorder, "adamw_groups", "AdamW", attributes, groups)
 
     def plain(model):
         return torch.optim.SGD(model.parameters(), lr=0.5, foreach=False)
 
     train(
-        recorder, "clip_by_norm", "SGD", {"lr": 0.5, "clip_norm": 0.2, "norm_type": 2.0}, plain,
+        recorder,
+        "clip_by_norm",
+        "SGD",
+        {"lr": 0.5, "clip_norm": 0.2, "norm_type": 2.0},
+        plain,
         lambda model: nn.utils.clip_grad_norm_(model.parameters(), 0.2, foreach=False).detach(),
-    )  # fmt: skip
+    )
 
     def clip_value(model):
         nn.utils.clip_grad_value_(model.parameters(), 0.01, foreach=False)
 
     train(recorder, "clip_by_value", "SGD", {"lr": 0.5, "clip_value": 0.01}, plain, clip_value)
     train(
-        recorder, "average_of_weights", "SGD", {"lr": 0.5, "average_decay": 0.9}, plain,
+        recorder,
+        "average_of_weights",
+        "SGD",
+        {"lr": 0.5, "average_decay": 0.9},
+        plain,
         average=lambda model: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9)),
-    )  # fmt: skip
+    )

@@ -65,13 +65,12 @@ def record(recorder):
                 {"x": distinct(*shape, step=0.05) if "max" in kind else normal(*shape)},
                 attributes={"output_size": size},
             )
+    recorder.case("global_avg_pool", "global_avg_pool", lambda x: x.mean([2, 3]), {"x": normal(2, 3, 5, 4)})
+    recorder.case("global_max_pool", "global_max_pool", lambda x: x.amax([2, 3]), {"x": distinct(2, 3, 5, 4)})
     recorder.case(
-        "global_avg_pool", "global_avg_pool", lambda x: x.mean([2, 3]), {"x": normal(2, 3, 5, 4)}
-    )
-    recorder.case(
-        "global_max_pool", "global_max_pool", lambda x: x.amax([2, 3]), {"x": distinct(2, 3, 5, 4)}
-    )
-    recorder.case(
-        "lp_pool2d", "lp_pool2d", lambda x: F.lp_pool2d(x, 2.0, 3, 2), {"x": normal(1, 2, 7, 5)},
+        "lp_pool2d",
+        "lp_pool2d",
+        lambda x: F.lp_pool2d(x, 2.0, 3, 2),
+        {"x": normal(1, 2, 7, 5)},
         attributes={"norm_type": 2.0, "kernel_size": 3, "stride": 2},
-    )  # fmt: skip
+    )

@@ -17,7 +17,12 @@ def record(recorder):
         ("no_bias", {"bias": False}, False),
         ("one_step", {}, True),
     ]
-    kinds = [("rnn_tanh", nn.RNN, {"nonlinearity": "tanh"}), ("rnn_relu", nn.RNN, {"nonlinearity": "relu"}), ("lstm", nn.LSTM, {}), ("gru", nn.GRU, {})]
+    kinds = [
+        ("rnn_tanh", nn.RNN, {"nonlinearity": "tanh"}),
+        ("rnn_relu", nn.RNN, {"nonlinearity": "relu"}),
+        ("lstm", nn.LSTM, {}),
+        ("gru", nn.GRU, {}),
+    ]
     for kind, layer, extra in kinds:
         for name, options, state in table:
             attributes = {"input_size": 3, "hidden_size": 4, "num_layers": 1, "bidirectional": False, "batch_first": False, "bias": True}
@@ -35,10 +40,33 @@ def record(recorder):
                 y, last = module(x, h0 if c0 is None else (h0, c0))
                 return {"y": y, "hn": last[0], "cn": last[1]} if isinstance(last, tuple) else {"y": y, "hn": last}
 
-            recorder.module(kind.split("_")[0], f"{kind}_{name}", lambda l=layer, e=extra, o=options: l(3, 4, **e, **o), inputs, call=call, attributes=attributes)
-    recorder.module("rnn_cell", "rnn_cell", lambda: nn.RNNCell(3, 4), {"x": normal(2, 3), "h0": normal(2, 4)}, attributes={"input_size": 3, "hidden_size": 4})
-    recorder.module("gru_cell", "gru_cell", lambda: nn.GRUCell(3, 4), {"x": normal(2, 3), "h0": normal(2, 4)}, attributes={"input_size": 3, "hidden_size": 4})
+            recorder.module(
+                kind.split("_")[0],
+                f"{kind}_{name}",
+                lambda l=layer, e=extra, o=options: l(3, 4, **e, **o),
+                inputs,
+                call=call,
+                attributes=attributes,
+            )
     recorder.module(
-        "lstm_cell", "lstm_cell", lambda: nn.LSTMCell(3, 4), {"x": normal(2, 3), "h0": normal(2, 4), "c0": normal(2, 4)},
-        call=lambda m, x, h0, c0: dict(zip(["h1", "c1"], m(x, (h0, c0)))), attributes={"input_size": 3, "hidden_size": 4},
-    )  # fmt: skip
+        "rnn_cell",
+        "rnn_cell",
+        lambda: nn.RNNCell(3, 4),
+        {"x": normal(2, 3), "h0": normal(2, 4)},
+        attributes={"input_size": 3, "hidden_size": 4},
+    )
+    recorder.module(
+        "gru_cell",
+        "gru_cell",
+        lambda: nn.GRUCell(3, 4),
+        {"x": normal(2, 3), "h0": normal(2, 4)},
+        attributes={"input_size": 3, "hidden_size": 4},
+    )
+    recorder.module(
+        "lstm_cell",
+        "lstm_cell",
+        lambda: nn.LSTMCell(3, 4),
+        {"x": normal(2, 3), "h0": normal(2, 4), "c0": normal(2, 4)},
+        call=lambda m, x, h0, c0: dict(zip(["h1", "c1"], m(x, (h0, c0)))),
+        attributes={"input_size": 3, "hidden_size": 4},
+    )

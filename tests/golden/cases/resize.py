@@ -30,7 +30,9 @@ RESIZE = [
 
 def record(recorder):
     for name, shape, options in RESIZE:
-        recorder.case("interpolate", f"interpolate_{name}", lambda x, o=options: F.interpolate(x, **o), {"x": normal(*shape)}, attributes=options)
+        recorder.case(
+            "interpolate", f"interpolate_{name}", lambda x, o=options: F.interpolate(x, **o), {"x": normal(*shape)}, attributes=options
+        )
     # The grid reaches outside [-1, 1], so every rule for the border is used.
     for mode in ["bilinear", "nearest"]:
         for padding in ["zeros", "border", "reflection"]:
