@@ -4,10 +4,12 @@
 pub mod arg;
 pub mod binary;
 pub mod cast;
+pub mod conv;
 pub mod create;
 pub mod matmul;
 pub mod reduce;
 pub mod select;
+pub mod spatial;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -35,6 +37,7 @@ pub fn table() -> Vec<Row> {
         matmul::rows,
         create::rows,
         arg::rows,
+        conv::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
