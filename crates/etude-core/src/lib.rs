@@ -26,6 +26,7 @@ pub use grad::{Gradients, grad};
 pub use operation::{Kind, Meta, Operation};
 pub use ops::conv::ConvOptions;
 pub use ops::create::*;
+pub use ops::pool::PoolOptions;
 pub use ops::spatial::PerAxis;
 pub use ops::window::{PadMode, cat, stack};
 pub use runtime::state::State;

@@ -1,12 +1,14 @@
 //! Every operation, one file each (elementwise ones share a table). To add one: write its file, add its `rows()` line
 //! below; documentation, gradient checks, shape fuzzing and references follow from the row.
 
+pub mod activation;
 pub mod arg;
 pub mod binary;
 pub mod cast;
 pub mod conv;
 pub mod create;
 pub mod matmul;
+pub mod pool;
 pub mod reduce;
 pub mod select;
 pub mod spatial;
@@ -38,6 +40,8 @@ pub fn table() -> Vec<Row> {
         create::rows,
         arg::rows,
         conv::rows,
+        pool::rows,
+        activation::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
