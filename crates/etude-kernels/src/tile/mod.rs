@@ -4,6 +4,18 @@
 //! so that a chain's intermediate results stay in the first-level cache. Reductions are the tail of a program: a plain
 //! sum is a load with a tail.
 
+mod kernels;
+mod layout;
+mod plan;
+mod prepare;
+mod reduce;
+mod run;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use prepare::{MAX_REGISTERS, Prepared};
+
 use crate::{Buffer, DType};
 
 /// The number of a tile register.

@@ -1,0 +1,320 @@
+//! The loops of reductions, as tails of programs.
+//!
+//! A tile is folded into an accumulator of its own dtype, one element for each kept position of the tile. After some
+//! tens of elements that accumulator is folded into a wide one (f64 for f32 sums and products), so that long sums keep
+//! the accuracy of short ones. Every order is fixed by sizes.
+
+use super::ReduceOp;
+use super::kernels::{Kernel, splat, vector_unit};
+use super::table::{maximum, minimum};
+use crate::DType;
+
+/// Folds a tile into an accumulator; the two counts are (rows, columns).
+type Fold = unsafe fn(*mut u8, *const u8, usize, usize);
+
+/// How many elements one accumulator element may take in before it is folded into the wide one.
+pub(super) const DEPTH: usize = 64;
+
+/// All that one reduction of one dtype needs.
+#[derive(Clone, Copy)]
+pub(super) struct Reduction {
+    /// `acc[j] ∘= tile[i][j]` over a tile of (rows, columns).
+    pub rows: Fold,
+    /// `acc[i] ∘= tile[i][j]` over a tile of (rows, columns).
+    pub runs: Fold,
+    /// `wide[j] ∘= acc[j]`; counts are (1, length).
+    pub widen: Fold,
+    /// `wide[j] ∘= other[j]`; counts are (1, length).
+    pub merge: Fold,
+    /// `acc[j] = wide[j]`; counts are (1, length).
+    pub narrow: Fold,
+    /// Writes an element over the whole accumulator, and over the wide one.
+    pub fill: (Kernel, Kernel),
+    /// The reduction of nothing, as an element and as a wide element.
+    pub identity: ([u8; 8], [u8; 8]),
+    /// Bytes of one element.
+    pub size: usize,
+}
+
+/// The reduction `op` on `dtype`, if there is one.
+pub(super) fn reduction(op: ReduceOp, dtype: DType) -> Option<Reduction> {
+    use ReduceOp::*;
+    Some(match (dtype, op) {
+        (DType::F32, Sum) => build(0f32, 0f64, |a, b| a + b, |a, b| a + b, |x| x as f64, |x| x as f32),
+        (DType::F32, Prod) => build(1f32, 1f64, |a, b| a * b, |a, b| a * b, |x| x as f64, |x| x as f32),
+        (DType::F32, Max) => narrow(f32::NEG_INFINITY, maximum),
+        (DType::F32, Min) => narrow(f32::INFINITY, minimum),
+        (DType::F64, Sum) => narrow(0f64, |a, b| a + b),
+        (DType::F64, Prod) => narrow(1f64, |a, b| a * b),
+        (DType::F64, Max) => narrow(f64::NEG_INFINITY, maximum),
+        (DType::F64, Min) => narrow(f64::INFINITY, minimum),
+        (DType::I32, Sum) => narrow(0, i32::wrapping_add),
+        (DType::I32, Prod) => narrow(1, i32::wrapping_mul),
+        (DType::I32, Max) => narrow(i32::MIN, maximum),
+        (DType::I32, Min) => narrow(i32::MAX, minimum),
+        (DType::I64, Sum) => narrow(0, i64::wrapping_add),
+        (DType::I64, Prod) => narrow(1, i64::wrapping_mul),
+        (DType::I64, Max) => narrow(i64::MIN, maximum),
+        (DType::I64, Min) => narrow(i64::MAX, minimum),
+        (DType::U8, Sum) => narrow(0, u8::wrapping_add),
+        (DType::U8, Prod) => narrow(1, u8::wrapping_mul),
+        (DType::U8, Max) => narrow(u8::MIN, maximum),
+        (DType::U8, Min) => narrow(u8::MAX, minimum),
+        (DType::Bool, Max) => narrow(0, maximum::<u8>),
+        (DType::Bool, Min) => narrow(1, minimum::<u8>),
+        (DType::Bool, Sum | Prod) => return None,
+    })
+}
+
+/// A reduction whose wide form is the element itself.
+fn narrow<T: bytemuck::Pod>(identity: T, f: impl Fn(T, T) -> T + Copy) -> Reduction {
+    build(identity, identity, f, f, |x| x, |x| x)
+}
+
+/// The table of one reduction: `f` folds elements, `g` wide ones.
+fn build<T: bytemuck::Pod, W: bytemuck::Pod, F, G, I, O>(
+    identity: T,
+    wide: W,
+    _f: F,
+    _g: G,
+    _into: I,
+    _out: O,
+) -> Reduction
+where
+    F: Fn(T, T) -> T + Copy,
+    G: Fn(W, W) -> W + Copy,
+    I: Fn(T) -> W + Copy,
+    O: Fn(W) -> T + Copy,
+{
+    let bytes = |value: &[u8]| {
+        let mut all = [0; 8];
+        all[..value.len()].copy_from_slice(value);
+        all
+    };
+    let fast = vector_unit();
+    Reduction {
+        rows: pick(fast, rows_fast::<T, F>, rows_plain::<T, F>),
+        runs: pick(fast, runs_fast::<T, F>, runs_plain::<T, F>),
+        widen: widen::<T, W, G, I>,
+        merge: merge::<W, G>,
+        narrow: narrow_all::<T, W, O>,
+        fill: (splat(size_of::<T>()), splat(size_of::<W>())),
+        identity: (bytes(bytemuck::bytes_of(&identity)), bytes(bytemuck::bytes_of(&wide))),
+        size: size_of::<T>(),
+    }
+}
+
+fn pick(fast: bool, with: Fold, without: Fold) -> Fold {
+    if fast { with } else { without }
+}
+
+/// A value of the zero-sized closure type `F`.
+#[inline(always)]
+fn function<F: Copy>() -> F {
+    const { assert!(size_of::<F>() == 0, "reductions take functions and closures that capture nothing") };
+    // SAFETY: `F` has no bytes, and `build`, the only way here, was given a value of it.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Column-wise fold of `rows` rows of `columns` elements.
+#[inline(always)]
+fn fold_rows<T: Copy>(acc: &mut [T], tile: &[T], rows: usize, f: impl Fn(T, T) -> T) {
+    let columns = acc.len();
+    // Four rows at a time, so that the accumulator is read and written once for four.
+    let mut fours = tile[..rows * columns].chunks_exact(4 * columns);
+    for four in &mut fours {
+        let (ab, cd) = four.split_at(2 * columns);
+        let ((a, b), (c, d)) = (ab.split_at(columns), cd.split_at(columns));
+        for j in 0..columns {
+            acc[j] = f(acc[j], f(f(a[j], b[j]), f(c[j], d[j])));
+        }
+    }
+    for row in fours.remainder().chunks_exact(columns) {
+        for j in 0..columns {
+            acc[j] = f(acc[j], row[j]);
+        }
+    }
+}
+
+/// # Safety
+/// `acc` is valid for `columns` elements of `T`, `tile` for `rows · columns`, and they do not overlap.
+#[inline(always)]
+unsafe fn rows_body<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+    const LANES: usize = 128;
+    let f = function::<F>();
+    // SAFETY: the caller's promise.
+    let (acc, tile) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(acc as *mut T, columns),
+            std::slice::from_raw_parts(tile as *const T, rows * columns),
+        )
+    };
+    let group = LANES / columns.max(1);
+    if columns < 32 && rows >= 2 * group {
+        // Short rows are taken many at a time as one long row, whose parts are folded at the end.
+        let width = group * columns;
+        let mut lanes = [tile[0]; LANES];
+        lanes[..width].copy_from_slice(&tile[..width]);
+        let whole = rows / group * group;
+        fold_rows(&mut lanes[..width], &tile[width..], whole / group - 1, f);
+        fold_rows(acc, &lanes, group, f);
+        fold_rows(acc, &tile[whole * columns..], rows - whole, f);
+    } else {
+        fold_rows(acc, tile, rows, f);
+    }
+}
+
+/// Folds one row of any length but 0, in fixed lanes.
+#[inline(always)]
+fn fold_run<T: Copy, const LANES: usize>(row: &[T], f: impl Fn(T, T) -> T + Copy) -> T {
+    let mut chunks = row.chunks_exact(LANES);
+    let Some(first) = chunks.next() else {
+        return row[1..].iter().fold(row[0], |a, &b| f(a, b));
+    };
+    let mut lanes = [first[0]; LANES];
+    lanes.copy_from_slice(first);
+    for chunk in &mut chunks {
+        for l in 0..LANES {
+            lanes[l] = f(lanes[l], chunk[l]);
+        }
+    }
+    for (l, &x) in chunks.remainder().iter().enumerate() {
+        lanes[l] = f(lanes[l], x);
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for l in 0..half {
+            lanes[l] = f(lanes[l], lanes[l + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// # Safety
+/// `acc` is valid for `rows` elements of `T`, `tile` for `rows · columns`, and they do not overlap.
+#[inline(always)]
+unsafe fn runs_body<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+    let f = function::<F>();
+    // SAFETY: the caller's promise.
+    let (acc, tile) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(acc as *mut T, rows),
+            std::slice::from_raw_parts(tile as *const T, rows * columns),
+        )
+    };
+    for (acc, row) in acc.iter_mut().zip(tile.chunks_exact(columns)) {
+        let run = if columns >= 32 { fold_run::<T, 32>(row, f) } else { fold_run::<T, 8>(row, f) };
+        *acc = f(*acc, run);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn rows_fast<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+    // SAFETY: passed on.
+    unsafe { rows_body::<T, F>(acc, tile, rows, columns) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn runs_fast<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+    // SAFETY: passed on.
+    unsafe { runs_body::<T, F>(acc, tile, rows, columns) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use {rows_plain as rows_fast, runs_plain as runs_fast};
+
+unsafe fn rows_plain<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+    // SAFETY: passed on.
+    unsafe { rows_body::<T, F>(acc, tile, rows, columns) }
+}
+
+unsafe fn runs_plain<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+    // SAFETY: passed on.
+    unsafe { runs_body::<T, F>(acc, tile, rows, columns) }
+}
+
+unsafe fn widen<T: Copy, W: Copy, G: Fn(W, W) -> W + Copy, I: Fn(T) -> W + Copy>(
+    wide: *mut u8,
+    acc: *const u8,
+    _: usize,
+    length: usize,
+) {
+    // SAFETY: both are valid for `length` elements, and are different buffers.
+    let (wide, acc) = unsafe {
+        (std::slice::from_raw_parts_mut(wide as *mut W, length), std::slice::from_raw_parts(acc as *const T, length))
+    };
+    for (wide, &x) in wide.iter_mut().zip(acc) {
+        *wide = function::<G>()(*wide, function::<I>()(x));
+    }
+}
+
+unsafe fn merge<W: Copy, G: Fn(W, W) -> W + Copy>(wide: *mut u8, other: *const u8, _: usize, length: usize) {
+    // SAFETY: both are valid for `length` elements, and are different buffers.
+    let (wide, other) = unsafe {
+        (std::slice::from_raw_parts_mut(wide as *mut W, length), std::slice::from_raw_parts(other as *const W, length))
+    };
+    for (wide, &x) in wide.iter_mut().zip(other) {
+        *wide = function::<G>()(*wide, x);
+    }
+}
+
+unsafe fn narrow_all<T: Copy, W: Copy, O: Fn(W) -> T + Copy>(acc: *mut u8, wide: *const u8, _: usize, length: usize) {
+    // SAFETY: both are valid for `length` elements, and are different buffers.
+    let (acc, wide) = unsafe {
+        (std::slice::from_raw_parts_mut(acc as *mut T, length), std::slice::from_raw_parts(wide as *const W, length))
+    };
+    for (acc, &x) in acc.iter_mut().zip(wide) {
+        *acc = function::<O>()(x);
+    }
+}
+
+impl Reduction {
+    /// Folds a tile, laid out row by row over `axes` of (extent, whether reduced), into `acc`, laid out row by row
+    /// over the axes that are not reduced.
+    ///
+    /// # Safety
+    /// `tile` holds the product of the extents, `acc` that of the kept ones; they do not overlap, no extent is 0.
+    pub(super) unsafe fn fold(&self, acc: *mut u8, tile: *const u8, axes: impl Iterator<Item = (usize, bool)>) {
+        // Neighbours of one kind are one axis, so that kept and reduced ones alternate.
+        let mut merged = [(1usize, false); super::layout::MAX_AXES];
+        let mut count = 0;
+        for (extent, reduced) in axes.filter(|axis| axis.0 != 1) {
+            if count > 0 && merged[count - 1].1 == reduced {
+                merged[count - 1].0 *= extent;
+            } else {
+                merged[count] = (extent, reduced);
+                count += 1;
+            }
+        }
+        // SAFETY: passed on.
+        unsafe { self.fold_merged(acc, tile, &merged[..count]) }
+    }
+
+    /// [`Reduction::fold`] over alternating axes.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn fold_merged(&self, acc: *mut u8, tile: *const u8, axes: &[(usize, bool)]) {
+        // SAFETY: each call covers the part of `tile` and `acc` that the extents say.
+        unsafe {
+            match *axes {
+                [] => (self.rows)(acc, tile, 1, 1),
+                [(n, false)] => (self.rows)(acc, tile, 1, n),
+                [(n, true)] => (self.runs)(acc, tile, 1, n),
+                [(rows, true), (columns, _)] => (self.rows)(acc, tile, rows, columns),
+                [(rows, false), (columns, _)] => (self.runs)(acc, tile, rows, columns),
+                [(n, reduced), ref inner @ ..] => {
+                    let step: usize = inner.iter().map(|axis| axis.0).product();
+                    let kept: usize = inner.iter().filter(|axis| !axis.1).map(|axis| axis.0).product();
+                    for i in 0..n {
+                        let acc = if reduced { acc } else { acc.add(i * kept * self.size) };
+                        self.fold_merged(acc, tile.add(i * step * self.size), inner);
+                    }
+                }
+            }
+        }
+    }
+}
