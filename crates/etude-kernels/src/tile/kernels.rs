@@ -9,7 +9,8 @@ use crate::math::SIN_LIMIT;
 /// the same element size, and overlaps no argument otherwise.
 pub(super) type Kernel = unsafe fn(*mut u8, *const u8, *const u8, *const u8, usize);
 
-/// A kernel for each pattern of uniform arguments: bit 0 for the first varying argument, bit 1 for the second.
+/// A kernel for each pattern of uniform arguments: bit 0 for the first, bit 1 for the second. Where both are, a tile is
+/// one element and any kernel will do; of `Select` these are the two it chooses from.
 pub(super) type Kernels = [Kernel; 4];
 
 /// Whether the kernels compiled for AVX2 and FMA may run.
@@ -38,7 +39,7 @@ unsafe fn conjure<F: Copy>() -> F {
 #[inline(always)]
 unsafe fn map<T: Copy, U: Copy>(to: *mut u8, a: *const u8, count: usize, f: impl Fn(T) -> U) {
     let to = to as *mut U;
-    if to as *const u8 == a {
+    if size_of::<T>() == size_of::<U>() && to as *const u8 == a {
         for i in 0..count {
             // SAFETY: in place, elements of one size: each is read before it is overwritten.
             unsafe { to.add(i).write(f((to as *const T).add(i).read())) };
@@ -68,12 +69,13 @@ unsafe fn zip<T: Copy, U: Copy>(to: *mut u8, a: *const u8, b: *const u8, count: 
     // `to` equals neither of them.
     unsafe {
         let out = to as *mut U;
-        if to as *const u8 == a {
+        let same = size_of::<T>() == size_of::<U>();
+        if same && to as *const u8 == a {
             let b = std::slice::from_raw_parts(b as *const T, count);
             for i in 0..count {
                 out.add(i).write(f((out as *const T).add(i).read(), b[i]));
             }
-        } else if to as *const u8 == b {
+        } else if same && to as *const u8 == b {
             let a = std::slice::from_raw_parts(a as *const T, count);
             for i in 0..count {
                 out.add(i).write(f(a[i], (out as *const T).add(i).read()));
@@ -119,11 +121,10 @@ unsafe fn binary_body<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, const UNIFORM: 
                 let a = (a as *const T).read();
                 map(to, b, count, |b| f(a, b));
             }
-            2 => {
+            _ => {
                 let b = (b as *const T).read();
                 map(to, a, count, |a| f(a, b));
             }
-            _ => (to as *mut U).write(f((a as *const T).read(), (b as *const T).read())),
         }
     }
 }
@@ -313,7 +314,7 @@ pub(super) fn binary_pair<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, G: Fn(T, T)
             binary_fast::<T, U, F, 0>,
             binary_fast::<T, U, F, 1>,
             binary_fast::<T, U, F, 2>,
-            binary_fast::<T, U, F, 3>,
+            binary_fast::<T, U, F, 0>,
         ];
     }
     [binary_plain::<T, U, G, 0>, binary_plain::<T, U, G, 1>, binary_plain::<T, U, G, 2>, binary_plain::<T, U, G, 3>]
