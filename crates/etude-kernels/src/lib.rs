@@ -11,6 +11,7 @@ pub mod copy;
 pub mod element;
 pub mod index;
 pub mod memory;
+pub mod norm;
 pub mod random;
 pub mod scan;
 pub mod softmax;
