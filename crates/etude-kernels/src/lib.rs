@@ -8,11 +8,13 @@
 
 pub mod arg;
 pub mod copy;
+pub mod ctc;
 pub mod element;
 pub mod index;
 pub mod memory;
 pub mod norm;
 pub mod random;
+pub mod recurrent;
 pub mod scan;
 pub mod softmax;
 pub mod sort;
