@@ -29,8 +29,10 @@ fn read_input(mut input: Input) -> Result<Array> {
         }
     };
     let lengths = input.exactly(rank * 4, "header")?;
-    let shape: Vec<usize> =
-        lengths.chunks_exact(4).map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize).collect();
+    let shape: Vec<usize> = lengths
+        .chunks_exact(4)
+        .map(|bytes| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
+        .collect();
     let Some(total) = element_count(&shape).and_then(|count| count.checked_mul(size)) else {
         return Err(input.error(format!("claims the shape {shape:?}, which no file can hold"), "the header is damaged"));
     };

@@ -2,11 +2,13 @@
 
 use crate::{Error, Result};
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, Read, Write};
 use std::path::Path;
 
-/// The most bytes a reader takes out of one file, unpacked: what stops a small gzip file from filling the memory.
-pub(crate) const MOST_BYTES: u64 = 8 << 30;
+/// The most bytes a binary reader takes out of one file, unpacked: what keeps a small gzip file from filling the memory.
+pub(crate) const MOST_BYTES: u64 = 16 << 30;
+/// The same for text, tables and CIFAR, whose memory is a multiple of the file.
+pub(crate) const MOST_TEXT: u64 = 2 << 30;
 
 /// An open file or a piece of memory, unpacked on the way when it is gzip, with the name its errors carry.
 pub(crate) struct Input<'a> {
@@ -39,7 +41,7 @@ impl<'a> Input<'a> {
         let whole = Cursor::new(start).chain(reader);
         let reader: Box<dyn Read + 'a> =
             if gzip { Box::new(flate2::read::MultiGzDecoder::new(whole)) } else { Box::new(whole) };
-        Ok(Input { place, reader: Box::new(reader.take(MOST_BYTES)) })
+        Ok(Input { place, reader })
     }
 
     /// An error at this input.
@@ -49,6 +51,9 @@ impl<'a> Input<'a> {
 
     /// Exactly `count` bytes, or an error that says what is missing. Memory grows with what is really read.
     pub(crate) fn exactly(&mut self, count: usize, what: &str) -> Result<Vec<u8>> {
+        if count as u64 > MOST_BYTES {
+            return Err(self.error(format!("claims {count} bytes for the {what}"), too_large(MOST_BYTES)));
+        }
         let mut bytes = Vec::with_capacity(count.min(1 << 20));
         if let Err(error) = self.reader.by_ref().take(count as u64).read_to_end(&mut bytes) {
             return Err(self.error(format!("cannot read the {what}: {error}"), DAMAGED));
@@ -61,13 +66,16 @@ impl<'a> Input<'a> {
         Ok(bytes)
     }
 
-    /// Everything that is left.
-    pub(crate) fn rest(&mut self) -> Result<Vec<u8>> {
+    /// Everything that is left; an error when that is more than `most` bytes.
+    pub(crate) fn rest(&mut self, most: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        match self.reader.read_to_end(&mut bytes) {
-            Ok(_) => Ok(bytes),
-            Err(error) => Err(self.error(format!("cannot be read: {error}"), DAMAGED)),
+        if let Err(error) = self.reader.by_ref().take(most + 1).read_to_end(&mut bytes) {
+            return Err(self.error(format!("cannot be read: {error}"), DAMAGED));
         }
+        if bytes.len() as u64 > most {
+            return Err(self.error("is too large once unpacked", too_large(most)));
+        }
+        Ok(bytes)
     }
 
     /// An error unless everything has been read; for gzip this also checks the sum at the end.
@@ -79,11 +87,24 @@ impl<'a> Input<'a> {
             Err(error) => Err(self.error(format!("cannot be read: {error}"), DAMAGED)),
         }
     }
+}
 
-    /// The reader itself, for crates that parse a stream.
-    pub(crate) fn into_reader(self) -> Box<dyn Read + 'a> {
-        self.reader
-    }
+/// Writes a file under another name beside `path` and renames it, so that `path` is never half-written.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let written = File::create(&part)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&part, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&part);
+        Error::io(path, &error)
+    })
+}
+
+fn too_large(most: u64) -> String {
+    format!("the most read into memory is {} MiB: cut it into several files", most >> 20)
 }
 
 /// The advice for a file that ends early or fails its checksum.
@@ -92,7 +113,6 @@ pub(crate) const DAMAGED: &str = "the file is cut short or damaged: fetch it aga
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::io::Write;
 
     pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -149,17 +169,17 @@ pub(crate) mod tests {
         for bytes in [text.to_vec(), gzip(text)] {
             let mut input = Input::memory("memory", &bytes).unwrap();
             assert_eq!(input.exactly(9, "number").unwrap(), b"forty-two");
-            assert_eq!(input.rest().unwrap(), &text[9..]);
+            assert_eq!(input.rest(99).unwrap(), &text[9..]);
             input.finish().unwrap();
         }
-        assert_eq!(Input::memory("memory", b"").unwrap().rest().unwrap(), b"");
-        assert_eq!(Input::memory("memory", b"x").unwrap().rest().unwrap(), b"x");
+        assert_eq!(Input::memory("memory", b"").unwrap().rest(0).unwrap(), b"");
+        assert_eq!(Input::memory("memory", b"x").unwrap().rest(1).unwrap(), b"x");
     }
 
     #[test]
     fn a_cut_or_altered_gzip_is_an_error() {
         let packed = gzip(b"something long enough to be packed, packed, packed, packed");
-        let read = |bytes: &[u8]| Input::memory("memory", bytes)?.rest();
+        let read = |bytes: &[u8]| Input::memory("memory", bytes)?.rest(MOST_TEXT);
         torment(&packed, read, |length| length > 1);
         let mut altered = packed.clone();
         let sum = altered.len() - 6;
@@ -170,8 +190,17 @@ pub(crate) mod tests {
 
     #[test]
     fn a_claim_is_not_allocated() {
-        let error = Input::memory("memory", b"abc").unwrap().exactly(usize::MAX, "pixels").unwrap_err();
-        assert!(error.to_string().contains("ends within the pixels"), "{error}");
+        let error = |count| Input::memory("memory", b"abc").unwrap().exactly(count, "pixels").unwrap_err().to_string();
+        assert!(error(MOST_BYTES as usize).contains("ends within the pixels"));
+        assert!(error(usize::MAX).contains("claims 18446744073709551615 bytes"));
+    }
+
+    #[test]
+    fn a_small_file_that_unpacks_to_much_is_stopped() {
+        let bomb = gzip(&vec![0; 1 << 20]);
+        let read = |most| Input::memory("memory", &bomb).unwrap().rest(most).map(|bytes| bytes.len());
+        assert_eq!(read(1 << 20), Ok(1 << 20));
+        assert!(read((1 << 20) - 1).unwrap_err().to_string().contains("too large"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! file merely claims to hold.
 //!
 //! ```
+//! # #[cfg(feature = "bundled")] {
 //! let flowers = etude_data::load("iris")?;
 //! let parts = flowers.split([0.7, 0.1, 0.2], 1)?;
 //! let statistics = parts.train.statistics();
@@ -17,6 +18,7 @@
 //!     let batch = batch?;
 //!     assert_eq!(batch.inputs.shape[1], 4);
 //! }
+//! # }
 //! # Ok::<(), etude_data::Error>(())
 //! ```
 

@@ -1,13 +1,13 @@
 //! Plain text.
 
-use crate::input::Input;
+use crate::input::{Input, MOST_TEXT};
 use crate::{Error, Result};
 use std::path::Path;
 
 /// Reads a text file, plain or gzipped, in UTF-8. A byte order mark is dropped and Windows line ends become `\n`.
 pub fn read(path: impl AsRef<Path>) -> Result<String> {
     let mut input = Input::open(path.as_ref())?;
-    let bytes = input.rest()?;
+    let bytes = input.rest(MOST_TEXT)?;
     decode(&input.place, bytes)
 }
 
