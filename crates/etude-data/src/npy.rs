@@ -27,7 +27,7 @@ pub fn write(path: impl AsRef<Path>, array: &Array) -> Result<()> {
     write_whole(path.as_ref(), &bytes_of(array))
 }
 
-/// What [`write`] writes: version 1.0, little-endian, the values at a multiple of 64 bytes.
+/// What [`write()`] writes: version 1.0, little-endian, the values at a multiple of 64 bytes.
 pub fn bytes_of(array: &Array) -> Vec<u8> {
     let (code, size) = match array.values {
         Values::U8(_) => ("|u1", 1),
@@ -322,7 +322,7 @@ pub(crate) mod tests {
         };
         assert!(with("'<f4'", "(18446744073709551615, 18446744073709551615)").contains("claims the shape"));
         assert!(with("'<f4'", "(4611686018427387904,)").contains("claims the shape"));
-        assert!(with("'<f4'", "(99999999999,)").contains("ends within the values"));
+        assert!(with("'<f4'", "(999999999,)").contains("ends within the values"));
         assert!(with("'<f4'", "(-1,)").contains("not understood"));
         assert!(with("'|O'", "(1,)").contains("type `|O`"));
         assert!(with("'<U3'", "(1,)").contains("type `<U3`"));

@@ -31,7 +31,7 @@ pub fn write(path: impl AsRef<Path>, arrays: &[(&str, &Array)]) -> Result<()> {
     write_whole(path, &bytes_of(&path.display().to_string(), arrays)?)
 }
 
-/// What [`write`] writes; `place` names it in errors.
+/// What [`write()`] writes; `place` names it in errors.
 pub fn bytes_of(place: &str, arrays: &[(&str, &Array)]) -> Result<Vec<u8>> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (index, (name, array)) in arrays.iter().enumerate() {
