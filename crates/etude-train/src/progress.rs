@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(render(&line(), 0, LIVE), expected);
         let mut odd = line();
         odd.done = 58;
-        assert!(render(&odd, 0, LIVE).contains("━━━━━━━━━━━╸            58/110"));
+        assert!(render(&odd, 0, LIVE).contains("  ━━━━━━━━━━━╸             58/110"));
         let mut last = line();
         last.done = 110;
         last.finished = true;

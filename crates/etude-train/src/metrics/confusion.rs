@@ -194,12 +194,12 @@ mod tests {
     fn tables_are_aligned() {
         let text = example().scores_table(&["cat", "dog", "a long name"]).to_string();
         let expected = "\
-class             precision   recall       F1   examples
-cat                 100.0 %   66.7 %   80.0 %          3
-dog                  50.0 %   50.0 %   50.0 %          2
-a long name           0.0 %    0.0 %    0.0 %          0
-macro average        50.0 %   38.9 %   43.3 %          5
-weighted average     80.0 %   60.0 %   68.0 %          5
+class              precision   recall       F1   examples
+cat                  100.0 %   66.7 %   80.0 %          3
+dog                   50.0 %   50.0 %   50.0 %          2
+a long name            0.0 %    0.0 %    0.0 %          0
+macro average         50.0 %   38.9 %   43.3 %          5
+weighted average      80.0 %   60.0 %   68.0 %          5
 ";
         assert_eq!(text, expected);
         let text = example().counts_table(&["a", "b", "c"]).to_string();

@@ -24,7 +24,7 @@ pub(crate) type Tick = (f64, String);
 /// Ticks inside `[low, high]`, about `wanted` of them, at multiples of 1, 2 or 5 times a power of ten.
 pub(crate) fn ticks(scale: Scale, style: TickStyle, low: f64, high: f64, wanted: usize) -> Vec<Tick> {
     let places = match scale {
-        Scale::Log if high / low > 4.0 => log_places(low, high, wanted),
+        Scale::Log if low > 0.0 && high.is_finite() && high / low > 4.0 => log_places(low, high, wanted),
         _ => linear_places(low, high, wanted),
     };
     let factor = if style == TickStyle::Percent { 100.0 } else { 1.0 };
@@ -34,11 +34,11 @@ pub(crate) fn ticks(scale: Scale, style: TickStyle, low: f64, high: f64, wanted:
     places.into_iter().zip(labels.into_iter().map(|label| label + suffix)).collect()
 }
 
-/// The step among 1, 2, 5 times a power of ten that gives at most `wanted` intervals.
+/// The step among 1, 2, 5 times a power of ten that gives about `wanted` intervals.
 fn nice_step(span: f64, wanted: usize) -> f64 {
     let rough = span / wanted.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.999).unwrap_or(power)
+    [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.8).unwrap_or(power)
 }
 
 fn linear_places(low: f64, high: f64, wanted: usize) -> Vec<f64> {
@@ -59,7 +59,7 @@ fn log_places(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
     let decades = (last - first).max(1) as usize;
     let within = |place: &f64| *place >= low * 0.999_999 && *place <= high * 1.000_001;
-    let factors: &[f64] = if decades <= 2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    let factors: &[f64] = if high / low < 100.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
     let stride = decades.div_ceil(wanted.max(1)).max(1);
     let all = (first..=last).step_by(stride).flat_map(|e| factors.iter().map(move |f| f * 10f64.powi(e)));
     all.filter(within).collect()
