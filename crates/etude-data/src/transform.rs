@@ -113,8 +113,9 @@ pub fn warp(sample: &mut Sample, matrix: [[f32; 2]; 2]) {
                 continue;
             }
             // Plus and minus one makes truncation a floor: `f32::floor` is a slow call without SSE 4.1.
-            let (left, top) = ((source_x + 1.0) as usize, (source_y + 1.0) as usize);
+            let (left, top) = ((source_x + 1.0) as i32, (source_y + 1.0) as i32);
             let (right_share, bottom_share) = (source_x + 1.0 - left as f32, source_y + 1.0 - top as f32);
+            let (left, top) = (left as usize, top as usize);
             let to = y * width + x;
             if left >= 1 && top >= 1 && left < width && top < height {
                 let from = (top - 1) * width + left - 1;
