@@ -136,7 +136,7 @@ impl<T: Float> Vector<T> for Portable<T> {
         let mut half = Self::LANES / 2;
         while half > 0 {
             for i in 0..half {
-                self.0[i] = self.0[i] + self.0[i + half];
+                self.0[i] += self.0[i + half];
             }
             half /= 2;
         }
@@ -225,7 +225,7 @@ impl<T: Float> Vector<T> for Avx2<T> {
         unsafe { self.store(lanes.as_mut_ptr()) };
         if Self::LANES == 8 {
             for i in 0..4 {
-                lanes[i] = lanes[i] + lanes[i + 4];
+                lanes[i] += lanes[i + 4];
             }
         }
         (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])

@@ -200,6 +200,8 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        // Outputs that some input stands in for.
+        let mut pointed = vec![false; self.operands.len() - inputs.len()];
         let tile_is_one = self.layout.first_blocked == self.layout.axes;
         for node in nodes {
             match *node {
@@ -208,13 +210,19 @@ impl<'a> Plan<'a> {
                         Source::Buffer(_) => false,
                         Source::Output(output) => {
                             let (last, write) = (self.prepared.values[to].last_use, written[inputs.len() + output]);
-                            last > write || (last == write && !self.overwrites(write, to))
+                            // A kernel writes over one argument at most.
+                            last > write || (last == write && !self.overwrites(write, to)) || pointed[output]
                         }
                     };
                     let in_place = matches!(inputs[input].source, Source::Output(_));
                     let action = match self.layout.form(&self.operands[input]) {
                         Form::Uniform => BindAction::Uniform,
-                        Form::Direct if !hazard => BindAction::Point,
+                        Form::Direct if !hazard => {
+                            if let Source::Output(output) = inputs[input].source {
+                                pointed[output] = true;
+                            }
+                            BindAction::Point
+                        }
                         _ => {
                             self.slots += 1;
                             BindAction::Gather(self.slots - 1, !in_place)
@@ -224,14 +232,9 @@ impl<'a> Plan<'a> {
                 }
                 Node::Scalar { .. } => {}
                 Node::Compute { kernels, to, mut arguments, kind } => {
-                    let mask = match kind {
-                        Kind::Unary => 0,
-                        Kind::Binary => uniform[arguments[0]].0 as usize | (uniform[arguments[1]].0 as usize) << 1,
-                        Kind::Select => uniform[arguments[1]].0 as usize | (uniform[arguments[2]].0 as usize) << 1,
-                    };
                     if uniform[to].0 {
                         // Of one element each, uniform arguments are whole tiles.
-                        let step = Step::Compute { kernel: kernels[0], to, arguments, one: true };
+                        let step = Step::Compute { kernel: kernels.tiles, to, arguments, one: true };
                         if uniform[to].1 {
                             self.once.push(step)
                         } else {
@@ -239,10 +242,20 @@ impl<'a> Plan<'a> {
                         }
                         continue;
                     }
-                    if kind == Kind::Select && uniform[arguments[0]].0 {
-                        arguments[0] = self.spread(arguments[0], uniform[arguments[0]].1, &mut spread);
+                    let first = (kind == Kind::Select) as usize;
+                    let kernel = match kernels.uniform {
+                        Some(forms) => {
+                            let bit = |place: usize| uniform[arguments[place]].0 as usize;
+                            forms[bit(first) | bit(first + 1) << 1]
+                        }
+                        None => kernels.tiles,
+                    };
+                    for (place, argument) in arguments[..kind.arguments()].iter_mut().enumerate() {
+                        if uniform[*argument].0 && (kernels.uniform.is_none() || place < first) {
+                            *argument = self.spread(*argument, uniform[*argument].1, &mut spread);
+                        }
                     }
-                    self.steps.push(Step::Compute { kernel: kernels[mask], to, arguments, one: false });
+                    self.steps.push(Step::Compute { kernel, to, arguments, one: false });
                 }
                 Node::Store { output, from } => {
                     let operand = inputs.len() + output;

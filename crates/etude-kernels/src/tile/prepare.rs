@@ -249,8 +249,8 @@ impl Node {
     /// Whether the result may be written over value `argument`, both being tiles.
     pub(super) fn in_place(&self, argument: usize, values: &[Value]) -> bool {
         match *self {
-            Node::Compute { to, arguments: [a, b, _], kind, .. } => {
-                let same = values[to].dtype.size() == values[argument].dtype.size();
+            Node::Compute { kernels, to, arguments: [a, b, _], kind } => {
+                let same = kernels.in_place && values[to].dtype.size() == values[argument].dtype.size();
                 same && match kind {
                     Kind::Unary => a == argument,
                     Kind::Binary => (a == argument) != (b == argument),
