@@ -8,6 +8,7 @@ pub mod create;
 pub mod matmul;
 pub mod reduce;
 pub mod select;
+pub mod softmax;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -35,6 +36,7 @@ pub fn table() -> Vec<Row> {
         matmul::rows,
         create::rows,
         arg::rows,
+        softmax::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
