@@ -85,7 +85,9 @@ fn columns<T: Element>(
             let (value, so_far) = (row[j], best[j]);
             let ahead = better(value, so_far) | (is_nan(value) & !is_nan(so_far));
             best[j] = if ahead { value } else { so_far };
-            places[j] = if ahead { k as u32 } else { places[j] };
+            // The same choice by masks: two branches on one condition would be joined and kept as a branch.
+            let mask = (ahead as u32).wrapping_neg();
+            places[j] = (k as u32 & mask) | (places[j] & !mask);
         }
     }
     found.iter_mut().zip(places).for_each(|(found, place)| *found = *place as i64);
