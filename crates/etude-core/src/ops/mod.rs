@@ -4,11 +4,13 @@
 pub mod arg;
 pub mod binary;
 pub mod cast;
+pub mod conv;
 pub mod create;
 pub mod matmul;
 pub mod reduce;
 pub mod select;
 pub mod softmax;
+pub mod spatial;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -37,6 +39,7 @@ pub fn table() -> Vec<Row> {
         create::rows,
         arg::rows,
         softmax::rows,
+        conv::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
