@@ -25,6 +25,7 @@ pub use etude_kernels::{Buffer, DType, Element};
 pub use grad::{Gradients, grad};
 pub use operation::{Kind, Meta, Operation};
 pub use ops::create::*;
+pub use ops::index::{embedding, embedding_padded};
 pub use ops::window::{PadMode, cat, stack};
 pub use runtime::state::State;
 pub use runtime::trace::{PlanSummary, plan_summary, time_report};

@@ -5,6 +5,7 @@ pub mod arg;
 pub mod binary;
 pub mod cast;
 pub mod create;
+pub mod index;
 pub mod matmul;
 pub mod reduce;
 pub mod select;
@@ -35,6 +36,7 @@ pub fn table() -> Vec<Row> {
         matmul::rows,
         create::rows,
         arg::rows,
+        index::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
