@@ -5,10 +5,16 @@ pub mod arg;
 pub mod binary;
 pub mod cast;
 pub mod create;
+pub mod einsum;
+pub mod grid;
 pub mod index;
 pub mod matmul;
 pub mod reduce;
+pub mod resize;
+pub mod scan;
 pub mod select;
+pub mod similarity;
+pub mod sort;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -37,6 +43,12 @@ pub fn table() -> Vec<Row> {
         create::rows,
         arg::rows,
         index::rows,
+        scan::rows,
+        sort::rows,
+        einsum::rows,
+        resize::rows,
+        grid::rows,
+        similarity::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
