@@ -6,11 +6,18 @@ pub mod binary;
 pub mod cast;
 pub mod conv;
 pub mod create;
+pub mod einsum;
+pub mod grid;
+pub mod index;
 pub mod matmul;
 pub mod reduce;
+pub mod resize;
+pub mod scan;
 pub mod select;
 pub mod softmax;
 pub mod spatial;
+pub mod similarity;
+pub mod sort;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -40,6 +47,13 @@ pub fn table() -> Vec<Row> {
         arg::rows,
         softmax::rows,
         conv::rows,
+        index::rows,
+        scan::rows,
+        sort::rows,
+        einsum::rows,
+        resize::rows,
+        grid::rows,
+        similarity::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
