@@ -5,6 +5,7 @@ pub mod arg;
 pub mod binary;
 pub mod cast;
 pub mod create;
+pub mod ctc;
 pub mod matmul;
 pub mod reduce;
 pub mod select;
@@ -37,6 +38,7 @@ pub fn table() -> Vec<Row> {
         create::rows,
         arg::rows,
         softmax::rows,
+        ctc::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
