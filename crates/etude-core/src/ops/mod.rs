@@ -9,6 +9,7 @@ pub mod create;
 pub mod einsum;
 pub mod grid;
 pub mod index;
+pub mod ctc;
 pub mod matmul;
 pub mod reduce;
 pub mod resize;
@@ -54,6 +55,7 @@ pub fn table() -> Vec<Row> {
         resize::rows,
         grid::rows,
         similarity::rows,
+        ctc::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
