@@ -7,11 +7,20 @@ pub mod binary;
 pub mod cast;
 pub mod conv;
 pub mod create;
+pub mod einsum;
+pub mod grid;
+pub mod index;
+pub mod ctc;
 pub mod matmul;
 pub mod pool;
 pub mod reduce;
+pub mod resize;
+pub mod scan;
 pub mod select;
+pub mod softmax;
 pub mod spatial;
+pub mod similarity;
+pub mod sort;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -39,9 +48,18 @@ pub fn table() -> Vec<Row> {
         matmul::rows,
         create::rows,
         arg::rows,
+        softmax::rows,
         conv::rows,
         pool::rows,
         activation::rows,
+        index::rows,
+        scan::rows,
+        sort::rows,
+        einsum::rows,
+        resize::rows,
+        grid::rows,
+        similarity::rows,
+        ctc::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
