@@ -132,9 +132,7 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
                     // Whole vectors are written; what lies beyond the row's end is overwritten by what follows.
                     // SAFETY: columns `begin..end` exist in the source; the copy has room for a vector behind its end.
                     unsafe {
-                        for i in (0..begin).step_by(V::LANES) {
-                            V::splat(T::ZERO).store(copy.add(i));
-                        }
+                        zeros::<T, V>(copy, begin);
                         let from = row.wrapping_add(first);
                         let (mut i, count) = (0, end - begin);
                         if step == 1 {
@@ -150,12 +148,26 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
                                 *copy.add(begin + i) = *from.add(i * step);
                             }
                         }
-                        for i in (end..width).step_by(V::LANES) {
-                            V::splat(T::ZERO).store(copy.add(i));
-                        }
+                        zeros::<T, V>(copy.add(end), width - end);
                         copy = copy.add(width);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Zeros, in whole vectors. Margins are nearly always a vector at most, which a loop alone would hand to `memset`.
+#[inline(always)]
+unsafe fn zeros<T: Float, V: Vector<T>>(to: *mut T, count: usize) {
+    // SAFETY: the caller has room for `count` elements and a vector more.
+    unsafe {
+        if count > 0 {
+            V::splat(T::ZERO).store(to);
+        }
+        if count > V::LANES {
+            for i in (V::LANES..count).step_by(V::LANES) {
+                V::splat(T::ZERO).store(to.add(i));
             }
         }
     }
