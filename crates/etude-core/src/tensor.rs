@@ -82,6 +82,28 @@ impl Tensor {
         Tensor::from_buffer(Buffer::from_slice(&bytes), shape.into(), DType::Bool)
     }
 
+    /// A tensor whose elements, in row-major order and this machine's byte order, are `bytes`.
+    #[track_caller]
+    pub fn from_bytes(bytes: &[u8], shape: Shape, dtype: DType) -> Tensor {
+        Tensor::from_buffer(Buffer::from_slice(bytes), shape, dtype)
+    }
+
+    /// The elements' bytes in row-major order.
+    #[track_caller]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let value = self.evaluated();
+        fn bytes<T: Element>(value: &Value) -> Vec<u8> {
+            Buffer::from_slice(&read::<T, T>(&value.storage, &value.window)).as_slice::<u8>().to_vec()
+        }
+        match self.dtype() {
+            DType::F32 => bytes::<f32>(&value),
+            DType::F64 => bytes::<f64>(&value),
+            DType::I32 => bytes::<i32>(&value),
+            DType::I64 => bytes::<i64>(&value),
+            DType::U8 | DType::Bool => bytes::<u8>(&value),
+        }
+    }
+
     /// A tensor over `buffer`, which holds the elements of `shape` in row-major order.
     #[track_caller]
     pub fn from_buffer(buffer: Buffer, shape: Shape, dtype: DType) -> Tensor {
@@ -203,6 +225,11 @@ impl Tensor {
     pub fn variable(&self) -> Tensor {
         let location = Location::caller();
         Tensor::from_node(Node::leaf(self.meta(), self.evaluated(), true, location))
+    }
+
+    /// Whether this is a variable made by [`Tensor::variable`].
+    pub fn is_variable(&self) -> bool {
+        self.node.variable
     }
 
     /// The same values, cut off from the graph: no gradient flows through.

@@ -66,6 +66,19 @@ pub(crate) unsafe fn run<T: Float, W: Work<T>>(work: W) {
     unsafe { work.run::<Portable<T>>() }
 }
 
+/// Asks for the line at `address` ahead of its use. The address need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and does not fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Whether the AVX2 kernels are used: the machine has AVX2 and FMA.
 pub fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -136,7 +149,7 @@ impl<T: Float> Vector<T> for Portable<T> {
         let mut half = Self::LANES / 2;
         while half > 0 {
             for i in 0..half {
-                self.0[i] = self.0[i] + self.0[i + half];
+                self.0[i] += self.0[i + half];
             }
             half /= 2;
         }
@@ -225,7 +238,7 @@ impl<T: Float> Vector<T> for Avx2<T> {
         unsafe { self.store(lanes.as_mut_ptr()) };
         if Self::LANES == 8 {
             for i in 0..4 {
-                lanes[i] = lanes[i] + lanes[i + 4];
+                lanes[i] += lanes[i + 4];
             }
         }
         (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])

@@ -15,6 +15,7 @@ pub mod scan;
 pub mod select;
 pub mod similarity;
 pub mod sort;
+pub mod softmax;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -49,6 +50,7 @@ pub fn table() -> Vec<Row> {
         resize::rows,
         grid::rows,
         similarity::rows,
+        softmax::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }

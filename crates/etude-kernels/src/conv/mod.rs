@@ -101,7 +101,7 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
     g.check(x.len(), w.len(), y.len());
     let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let shift = |axis: usize, k: usize| (k * g.dilation[axis]) as isize - g.padding[axis] as isize;
-    Sweep {
+    let sweep = Sweep {
         batch: g.batch,
         groups: g.groups,
         channels,
@@ -117,8 +117,11 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
         target: g.output,
         target_origin: [0; 3],
         target_step: [1; 3],
+    };
+    if sweep.is_empty() {
+        y.fill(T::ZERO);
     }
-    .run(x, w, y);
+    sweep.run(x, w, y);
 }
 
 /// The gradient of `x`, the transpose of [`forward`] in its input; also serves as transposed convolution.
@@ -131,6 +134,7 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
 pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     g.check(gx.len(), w.len(), gy.len());
     let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
+    let mut cleared = false;
     for z in 0..g.stride[0].min(g.input[0]) {
         for y in 0..g.stride[1].min(g.input[1]) {
             for x in 0..g.stride[2].min(g.input[2]) {
@@ -163,6 +167,10 @@ pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T
                         sweep.taps.push([z, y, x]);
                         sweep.weights.push(index);
                     }
+                }
+                if sweep.is_empty() && !cleared {
+                    // Some elements are reached by nothing. What was written before is written again below.
+                    cleared = true;
                 }
                 sweep.run(gy, w, gx);
             }

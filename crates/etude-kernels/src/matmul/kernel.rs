@@ -83,6 +83,7 @@ impl<T: Float> Strip<T> {
     ) {
         // SAFETY: `R` rows and `C` vectors of columns are there to read; of `c` only `columns` are touched.
         unsafe {
+            (0..R).for_each(|i| cpu::prefetch(c.add(i * self.c_row)));
             let sums = accumulate::<T, V, R, C>(self.depth, a, a_row, a_step, self.b, self.b_step);
             for i in 0..R {
                 let to = c.add(i * self.c_row);
@@ -135,31 +136,42 @@ unsafe fn accumulate<T: Float, V: Vector<T>, const R: usize, const C: usize>(
     // SAFETY: the caller's promise covers `depth` steps of both sides.
     unsafe {
         let mut sums = [[V::splat(T::ZERO); C]; R];
-        let step = |sums: &mut [[V; C]; R], a: *const T, b: *const T| {
-            let mut right = [V::splat(T::ZERO); C];
-            for j in 0..C {
-                right[j] = V::load(b.add(j * V::LANES));
-            }
-            for i in 0..R {
-                let left = V::splat(*a.offset(i as isize * a_row));
-                for j in 0..C {
-                    sums[i][j] = left.mul_add(right[j], sums[i][j]);
-                }
-            }
-        };
         for _ in 0..depth / 4 {
             for _ in 0..4 {
-                step(&mut sums, a, b);
+                step(&mut sums, a, a_row, b);
                 a = a.wrapping_offset(a_step);
                 b = b.wrapping_offset(b_step);
             }
         }
         for _ in 0..depth % 4 {
-            step(&mut sums, a, b);
+            step(&mut sums, a, a_row, b);
             a = a.wrapping_offset(a_step);
             b = b.wrapping_offset(b_step);
         }
         sums
+    }
+}
+
+/// One step of the depth: each element of a column of `a` times a row of `b`.
+#[inline(always)]
+unsafe fn step<T: Float, V: Vector<T>, const R: usize, const C: usize>(
+    sums: &mut [[V; C]; R],
+    a: *const T,
+    a_row: isize,
+    b: *const T,
+) {
+    // SAFETY: the caller's promise covers this step.
+    unsafe {
+        let mut right = [V::splat(T::ZERO); C];
+        for j in 0..C {
+            right[j] = V::load(b.add(j * V::LANES));
+        }
+        for i in 0..R {
+            let left = V::splat(*a.offset(i as isize * a_row));
+            for j in 0..C {
+                sums[i][j] = left.mul_add(right[j], sums[i][j]);
+            }
+        }
     }
 }
 

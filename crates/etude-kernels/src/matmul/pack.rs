@@ -1,6 +1,6 @@
 //! Packing: a block of any strides becomes the panel the tile kernel reads front to back.
 
-use super::kernel::{ROWS, columns};
+use super::kernel::ROWS;
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
 
@@ -89,7 +89,7 @@ unsafe impl<T: Float> Work<T> for LeftStrip<T> {
     }
 }
 
-/// Packs a right side: strips of [`columns`] columns, each strip `[depth][columns]`, the last filled up with zeros.
+/// Packs a right side: strips of two vectors of columns, each strip `[depth][columns]`, the last filled up with zeros.
 /// Element (p, j) of the source is `source[p · step + j · column]`.
 ///
 /// # Safety

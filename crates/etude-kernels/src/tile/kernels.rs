@@ -1,16 +1,28 @@
-//! The loops behind instructions: one function per operation, dtype and pattern of uniform arguments, compiled for
-//! AVX2+FMA and portably. Which is decided once, when a program is prepared.
+//! The loops behind instructions, chosen once, when a program is prepared.
+//!
+//! What training spends its time in (f32 arithmetic, comparisons and functions, selection) is compiled for AVX2 and FMA,
+//! for each pattern of uniform arguments, and runs in place. All else, and everything on other machines, is one plain
+//! loop: several hundred more of the former would cost a minute of compilation and speed up nothing that matters.
 
 use crate::math::SIN_LIMIT;
 
 /// One instruction over a tile: `to`, up to three arguments, element count.
 ///
-/// Every pointer is valid for `count` elements of its dtype (uniform arguments: for one). `to` may equal an argument of
-/// the same element size, and overlaps no argument otherwise.
+/// Every pointer is valid for `count` elements of its dtype (uniform arguments: for one). `to` overlaps no argument, but
+/// that it may equal one of the same element size where [`Kernels::in_place`] holds.
 pub(super) type Kernel = unsafe fn(*mut u8, *const u8, *const u8, *const u8, usize);
 
-/// A kernel for each pattern of uniform arguments: bit 0 for the first varying argument, bit 1 for the second.
-pub(super) type Kernels = [Kernel; 4];
+/// The kernels of one operation.
+#[derive(Clone, Copy)]
+pub(super) struct Kernels {
+    /// Every argument is a tile.
+    pub tiles: Kernel,
+    /// Both arguments are tiles, only the first is uniform, only the second is, both are (of `Select`: the two it
+    /// chooses from). If missing, uniform arguments are spread over a tile first.
+    pub uniform: Option<[Kernel; 4]>,
+    /// Whether the result may be written over an argument.
+    pub in_place: bool,
+}
 
 /// Whether the kernels compiled for AVX2 and FMA may run.
 pub(super) fn vector_unit() -> bool {
@@ -37,17 +49,28 @@ unsafe fn conjure<F: Copy>() -> F {
 /// As [`Kernel`] says.
 #[inline(always)]
 unsafe fn map<T: Copy, U: Copy>(to: *mut u8, a: *const u8, count: usize, f: impl Fn(T) -> U) {
-    let to = to as *mut U;
-    if to as *const u8 == a {
+    if size_of::<T>() == size_of::<U>() && to as *const u8 == a {
+        let to = to as *mut U;
         for i in 0..count {
             // SAFETY: in place, elements of one size: each is read before it is overwritten.
             unsafe { to.add(i).write(f((to as *const T).add(i).read())) };
         }
-        return;
+    } else {
+        // SAFETY: passed on; not in place.
+        unsafe { map_apart(to, a, count, f) }
     }
-    // SAFETY: the caller's promise: valid for `count` and without overlap, since the addresses differ.
-    let (to, a) =
-        unsafe { (std::slice::from_raw_parts_mut(to, count), std::slice::from_raw_parts(a as *const T, count)) };
+}
+
+/// [`map`] for an argument that `to` does not overlap.
+///
+/// # Safety
+/// As [`Kernel`] says, never in place.
+#[inline(always)]
+unsafe fn map_apart<T: Copy, U: Copy>(to: *mut u8, a: *const u8, count: usize, f: impl Fn(T) -> U) {
+    // SAFETY: the caller's promise.
+    let (to, a) = unsafe {
+        (std::slice::from_raw_parts_mut(to as *mut U, count), std::slice::from_raw_parts(a as *const T, count))
+    };
     for (to, &a) in to.iter_mut().zip(a) {
         *to = f(a);
     }
@@ -59,72 +82,43 @@ unsafe fn map<T: Copy, U: Copy>(to: *mut u8, a: *const u8, count: usize, f: impl
 /// As [`Kernel`] says.
 #[inline(always)]
 unsafe fn zip<T: Copy, U: Copy>(to: *mut u8, a: *const u8, b: *const u8, count: usize, f: impl Fn(T, T) -> U) {
-    if a == b {
-        // SAFETY: passed on.
-        unsafe { map(to, a, count, |x| f(x, x)) };
-        return;
-    }
-    // SAFETY: the arguments are valid for `count` elements, and those read below as slices overlap nothing written:
-    // `to` equals neither of them.
+    // SAFETY: the arguments are valid for `count` elements, and those read as slices are not those written: `to` equals
+    // at most one of them, which is then read and written through one pointer.
     unsafe {
         let out = to as *mut U;
-        if to as *const u8 == a {
+        let same = size_of::<T>() == size_of::<U>();
+        if same && to as *const u8 == a {
             let b = std::slice::from_raw_parts(b as *const T, count);
             for i in 0..count {
                 out.add(i).write(f((out as *const T).add(i).read(), b[i]));
             }
-        } else if to as *const u8 == b {
+        } else if same && to as *const u8 == b {
             let a = std::slice::from_raw_parts(a as *const T, count);
             for i in 0..count {
                 out.add(i).write(f(a[i], (out as *const T).add(i).read()));
             }
         } else {
-            let (a, b) =
-                (std::slice::from_raw_parts(a as *const T, count), std::slice::from_raw_parts(b as *const T, count));
-            let out = std::slice::from_raw_parts_mut(out, count);
-            for i in 0..count {
-                out[i] = f(a[i], b[i]);
-            }
+            zip_apart(to, a, b, count, f);
         }
     }
 }
 
-/// The body of a unary kernel.
+/// [`zip`] for arguments that `to` does not overlap.
 ///
 /// # Safety
-/// As [`Kernel`] says.
+/// As [`Kernel`] says, never in place.
 #[inline(always)]
-unsafe fn unary_body<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(to: *mut u8, a: *const u8, count: usize) {
-    // SAFETY: `unary` was given an `F`; the rest is passed on.
-    unsafe { map(to, a, count, conjure::<F>()) }
-}
-
-/// The body of a binary kernel whose uniform arguments are the set bits of `UNIFORM`.
-///
-/// # Safety
-/// As [`Kernel`] says.
-#[inline(always)]
-unsafe fn binary_body<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, const UNIFORM: u8>(
-    to: *mut u8,
-    a: *const u8,
-    b: *const u8,
-    count: usize,
-) {
-    // SAFETY: `binary` was given an `F`; uniform arguments hold one element; the rest is passed on.
-    unsafe {
-        let f = conjure::<F>();
-        match UNIFORM {
-            0 => zip(to, a, b, count, f),
-            1 => {
-                let a = (a as *const T).read();
-                map(to, b, count, |b| f(a, b));
-            }
-            2 => {
-                let b = (b as *const T).read();
-                map(to, a, count, |a| f(a, b));
-            }
-            _ => (to as *mut U).write(f((a as *const T).read(), (b as *const T).read())),
-        }
+unsafe fn zip_apart<T: Copy, U: Copy>(to: *mut u8, a: *const u8, b: *const u8, count: usize, f: impl Fn(T, T) -> U) {
+    // SAFETY: the caller's promise.
+    let (to, a, b) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(to as *mut U, count),
+            std::slice::from_raw_parts(a as *const T, count),
+            std::slice::from_raw_parts(b as *const T, count),
+        )
+    };
+    for i in 0..count {
+        to[i] = f(a[i], b[i]);
     }
 }
 
@@ -161,7 +155,7 @@ unsafe fn select_body<T: Copy, const UNIFORM: u8>(
 /// The body of a unary f32 kernel that holds up to [`SIN_LIMIT`]; tiles that reach beyond ask `H` for those elements.
 ///
 /// # Safety
-/// As [`Kernel`] says.
+/// As [`Kernel`] says, never in place.
 #[inline(always)]
 unsafe fn limited_body<F: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy>(to: *mut u8, a: *const u8, count: usize) {
     // SAFETY: `limited` was given an `F` and an `H`; the rest is passed on.
@@ -169,15 +163,15 @@ unsafe fn limited_body<F: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy>(to: *
         let (near, far) = (conjure::<F>(), conjure::<H>());
         let beyond = (0..count).fold(false, |any, i| any | ((a as *const f32).add(i).read().abs() > SIN_LIMIT));
         if beyond {
-            map(to, a, count, |x: f32| if x.abs() > SIN_LIMIT { far(x) } else { near(x) });
+            map_apart(to, a, count, |x: f32| if x.abs() > SIN_LIMIT { far(x) } else { near(x) });
         } else {
-            map(to, a, count, near);
+            map_apart(to, a, count, near);
         }
     }
 }
 
-// The pairs of entry points: the same body inside and outside of `target_feature`. Their safety is that of `Kernel`,
-// and for the fast ones that `vector_unit()` holds.
+// The entry points. Their safety is that of `Kernel`; the fast ones also need `vector_unit()`. A closure type comes from
+// the constructor below that names the entry point, so a value of it was given.
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
@@ -189,7 +183,7 @@ unsafe fn unary_fast<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(
     count: usize,
 ) {
     // SAFETY: passed on.
-    unsafe { unary_body::<T, U, F>(to, a, count) }
+    unsafe { map(to, a, count, conjure::<F>()) }
 }
 
 unsafe fn unary_plain<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(
@@ -200,12 +194,12 @@ unsafe fn unary_plain<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(
     count: usize,
 ) {
     // SAFETY: passed on.
-    unsafe { unary_body::<T, U, F>(to, a, count) }
+    unsafe { map_apart(to, a, count, conjure::<F>()) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn binary_fast<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, const UNIFORM: u8>(
+unsafe fn binary_fast<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
     to: *mut u8,
     a: *const u8,
     b: *const u8,
@@ -213,10 +207,44 @@ unsafe fn binary_fast<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, const UNIFORM: 
     count: usize,
 ) {
     // SAFETY: passed on.
-    unsafe { binary_body::<T, U, F, UNIFORM>(to, a, b, count) }
+    unsafe { zip(to, a, b, count, conjure::<F>()) }
 }
 
-unsafe fn binary_plain<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, const UNIFORM: u8>(
+/// The first argument is uniform.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn binary_first<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
+    to: *mut u8,
+    a: *const u8,
+    b: *const u8,
+    _: *const u8,
+    count: usize,
+) {
+    // SAFETY: passed on; uniform arguments hold one element.
+    unsafe {
+        let a = (a as *const T).read();
+        map(to, b, count, |b| conjure::<F>()(a, b));
+    }
+}
+
+/// The second argument is uniform.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn binary_second<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
+    to: *mut u8,
+    a: *const u8,
+    b: *const u8,
+    _: *const u8,
+    count: usize,
+) {
+    // SAFETY: passed on; uniform arguments hold one element.
+    unsafe {
+        let b = (b as *const T).read();
+        map(to, a, count, |a| conjure::<F>()(a, b));
+    }
+}
+
+unsafe fn binary_plain<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
     to: *mut u8,
     a: *const u8,
     b: *const u8,
@@ -224,7 +252,7 @@ unsafe fn binary_plain<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, const UNIFORM:
     count: usize,
 ) {
     // SAFETY: passed on.
-    unsafe { binary_body::<T, U, F, UNIFORM>(to, a, b, count) }
+    unsafe { zip_apart(to, a, b, count, conjure::<F>()) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -240,24 +268,9 @@ unsafe fn select_fast<T: Copy, const UNIFORM: u8>(
     unsafe { select_body::<T, UNIFORM>(to, condition, a, b, count) }
 }
 
-unsafe fn select_plain<T: Copy, const UNIFORM: u8>(
-    to: *mut u8,
-    condition: *const u8,
-    a: *const u8,
-    b: *const u8,
-    count: usize,
-) {
+unsafe fn select_plain<T: Copy>(to: *mut u8, condition: *const u8, a: *const u8, b: *const u8, count: usize) {
     // SAFETY: passed on.
-    unsafe { select_body::<T, UNIFORM>(to, condition, a, b, count) }
-}
-
-/// The kernels of a function of one argument: `fast` is what runs inside AVX2+FMA code, `plain` elsewhere.
-pub(super) fn unary_pair<T: Copy, U: Copy, F: Fn(T) -> U + Copy, G: Fn(T) -> U + Copy>(_fast: F, _plain: G) -> Kernels {
-    #[cfg(target_arch = "x86_64")]
-    if vector_unit() {
-        return [unary_fast::<T, U, F>; 4];
-    }
-    [unary_plain::<T, U, G>; 4]
+    unsafe { select_body::<T, 0>(to, condition, a, b, count) }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -284,53 +297,80 @@ unsafe fn limited_plain<F: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy>(
     unsafe { limited_body::<F, H>(to, a, count) }
 }
 
-/// As [`unary_pair`], for functions that hold up to [`SIN_LIMIT`]; `far` takes what lies beyond.
+/// One plain loop.
+fn plain(tiles: Kernel) -> Kernels {
+    Kernels { tiles, uniform: None, in_place: false }
+}
+
+/// A function of one argument, in plain form.
+pub(super) fn unary<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(_f: F) -> Kernels {
+    plain(unary_plain::<T, U, F>)
+}
+
+/// A function of one argument: `fast` is what runs inside AVX2 and FMA code, `slow` elsewhere.
+pub(super) fn fast_unary<T: Copy, U: Copy, F: Fn(T) -> U + Copy, G: Fn(T) -> U + Copy>(_fast: F, slow: G) -> Kernels {
+    #[cfg(target_arch = "x86_64")]
+    if vector_unit() {
+        return Kernels { tiles: unary_fast::<T, U, F>, uniform: None, in_place: true };
+    }
+    unary(slow)
+}
+
+/// As [`fast_unary`], for functions that hold up to [`SIN_LIMIT`]; `far` takes what lies beyond.
 pub(super) fn limited<F: Fn(f32) -> f32 + Copy, G: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy>(
     _fast: F,
-    _plain: G,
+    _slow: G,
     _far: H,
 ) -> Kernels {
     #[cfg(target_arch = "x86_64")]
     if vector_unit() {
-        return [limited_fast::<F, H>; 4];
+        return plain(limited_fast::<F, H>);
     }
-    [limited_plain::<G, H>; 4]
+    plain(limited_plain::<G, H>)
 }
 
-/// The kernels of a function of one argument that is the same on every instruction set.
-pub(super) fn unary<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(f: F) -> Kernels {
-    unary_pair(f, f)
+/// A function of two arguments, in plain form.
+pub(super) fn binary<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(_f: F) -> Kernels {
+    plain(binary_plain::<T, U, F>)
 }
 
-/// The kernels of a function of two arguments; see [`unary_pair`].
-pub(super) fn binary_pair<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, G: Fn(T, T) -> U + Copy>(
+/// A function of two arguments with all fast forms.
+pub(super) fn fast_binary<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(f: F) -> Kernels {
+    #[cfg(target_arch = "x86_64")]
+    if vector_unit() {
+        let tiles = binary_fast::<T, U, F>;
+        let uniform = Some([tiles as Kernel, binary_first::<T, U, F>, binary_second::<T, U, F>, tiles]);
+        return Kernels { tiles, uniform, in_place: true };
+    }
+    binary(f)
+}
+
+/// A function of two arguments that is long enough to need no forms for uniform ones.
+pub(super) fn long_binary<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, G: Fn(T, T) -> U + Copy>(
     _fast: F,
-    _plain: G,
+    slow: G,
 ) -> Kernels {
     #[cfg(target_arch = "x86_64")]
     if vector_unit() {
-        return [
-            binary_fast::<T, U, F, 0>,
-            binary_fast::<T, U, F, 1>,
-            binary_fast::<T, U, F, 2>,
-            binary_fast::<T, U, F, 3>,
-        ];
+        return Kernels { tiles: binary_fast::<T, U, F>, uniform: None, in_place: true };
     }
-    [binary_plain::<T, U, G, 0>, binary_plain::<T, U, G, 1>, binary_plain::<T, U, G, 2>, binary_plain::<T, U, G, 3>]
+    binary(slow)
 }
 
-/// The kernels of a function of two arguments that is the same on every instruction set.
-pub(super) fn binary<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(f: F) -> Kernels {
-    binary_pair(f, f)
-}
-
-/// The kernels of `Select` on elements of `T`'s size.
+/// `Select` on elements of `T`'s size, in plain form.
 pub(super) fn select<T: Copy>() -> Kernels {
+    plain(select_plain::<T>)
+}
+
+/// `Select` on elements of `T`'s size with all fast forms.
+pub(super) fn fast_select<T: Copy>() -> Kernels {
     #[cfg(target_arch = "x86_64")]
     if vector_unit() {
-        return [select_fast::<T, 0>, select_fast::<T, 1>, select_fast::<T, 2>, select_fast::<T, 3>];
+        let tiles = select_fast::<T, 0>;
+        let uniform = Some([tiles as Kernel, select_fast::<T, 1>, select_fast::<T, 2>, select_fast::<T, 3>]);
+        return Kernels { tiles, uniform, in_place: false };
     }
-    [select_plain::<T, 0>, select_plain::<T, 1>, select_plain::<T, 2>, select_plain::<T, 3>]
+    select::<T>()
 }
 
 /// Repeats the one element at `a` over the tile.

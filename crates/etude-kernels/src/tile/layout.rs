@@ -31,6 +31,8 @@ pub(super) struct Layout {
     pub block: PerAxis<usize>,
     /// Tiles along each axis.
     pub counts: PerAxis<usize>,
+    /// The order in which tiles are visited, outermost axis first.
+    walk: PerAxis<u8>,
     /// The first axis along which the block is more than 1 (`axes` if none).
     pub first_blocked: usize,
 }
@@ -61,6 +63,7 @@ impl Layout {
             reduced: [false; MAX_AXES],
             block: [1; MAX_AXES],
             counts: [1; MAX_AXES],
+            walk: std::array::from_fn(|axis| axis as u8),
             first_blocked: 0,
         };
         // The operands' strides hold one entry for each axis of `shape` that is not 1, in the same order.
@@ -124,6 +127,8 @@ impl Layout {
         let across = self.across(operands);
         if let Some(axis) = across {
             let inner = self.axes - 1;
+            // Walked first, so that the pages of the jumping operand stay known.
+            self.walk[axis..self.axes].rotate_left(1);
             self.block[inner] = even_part(self.sizes[inner], 64, 1);
             room /= self.block[inner];
             self.block[axis] = even_part(self.sizes[axis], room.min(64), 16);
@@ -183,9 +188,15 @@ impl Layout {
         (0..self.axes).filter(|&axis| self.reduced[axis] == reduced).map(|axis| self.counts[axis]).product()
     }
 
+    /// The axes of one kind, those whose tiles follow each other first.
+    fn walked(&self, reduced: bool) -> impl Iterator<Item = usize> {
+        let walk = self.walk[..self.axes].iter().rev().map(|&axis| axis as usize);
+        walk.filter(move |&axis| self.reduced[axis] == reduced)
+    }
+
     /// Sets the tile coordinates of one kind of axes to those of tile number `index`.
     pub(super) fn seek(&self, coordinates: &mut PerAxis<usize>, reduced: bool, mut index: usize) {
-        for axis in (0..self.axes).rev().filter(|&axis| self.reduced[axis] == reduced) {
+        for axis in self.walked(reduced) {
             coordinates[axis] = index % self.counts[axis];
             index /= self.counts[axis];
         }
@@ -193,7 +204,7 @@ impl Layout {
 
     /// Moves the tile coordinates of one kind of axes to the next tile, from the last one to the first.
     pub(super) fn advance(&self, coordinates: &mut PerAxis<usize>, reduced: bool) {
-        for axis in (0..self.axes).rev().filter(|&axis| self.reduced[axis] == reduced) {
+        for axis in self.walked(reduced) {
             coordinates[axis] += 1;
             if coordinates[axis] < self.counts[axis] {
                 return;

@@ -1,15 +1,27 @@
 //! What one call decides once its sizes and strides are known: layout, uniform values, who writes straight to memory.
 
-use super::kernels::{Kernel, splat};
+use super::kernels::{Kernel, Kernels, splat};
 use super::layout::{Form, Layout, MAX_AXES, Operand, contiguous};
 use super::prepare::{Kind, Node, Prepared};
 use super::{Input, Scalar, Source};
 use crate::Buffer;
+use std::cell::Cell;
 
 /// Everything the tasks of one call share.
 pub(super) struct Plan<'a> {
     pub prepared: &'a Prepared,
     pub layout: Layout,
+    /// The lists below, whose memory is kept from call to call.
+    pub lists: Lists,
+    /// Values, spread ones included.
+    pub values: usize,
+    /// Tile buffers: computed values, then loads, then spread values.
+    pub slots: usize,
+}
+
+/// The lists of a plan, and those used to make it.
+#[derive(Default)]
+pub(super) struct Lists {
     /// Inputs, then outputs.
     pub operands: Vec<Operand>,
     /// The address of each operand's first element.
@@ -22,10 +34,45 @@ pub(super) struct Plan<'a> {
     pub steps: Vec<Step>,
     /// Scalars: value and bytes.
     pub scalars: Vec<(usize, [u8; 8])>,
-    /// Values, spread ones included.
-    pub values: usize,
-    /// Tile buffers: computed values, then loads, then spread values.
-    pub slots: usize,
+    /// For each value, whether it is one element a tile, and whether it is the same for every tile.
+    uniform: Vec<(bool, bool)>,
+    /// Pairs of a uniform value and its copy that is spread over tiles.
+    spread: Vec<(usize, usize)>,
+    /// Whether a value's producer writes straight to an output.
+    direct: Vec<bool>,
+    /// For each output, the node that writes it.
+    written: Vec<usize>,
+    /// Whether some input stands in for the output.
+    pointed: Vec<bool>,
+}
+
+impl Lists {
+    /// The lists of an earlier call on this thread, empty.
+    fn take() -> Lists {
+        let mut lists = KEPT.take().unwrap_or_default();
+        lists.operands.clear();
+        lists.bases.clear();
+        lists.binds.clear();
+        lists.once.clear();
+        lists.steps.clear();
+        lists.scalars.clear();
+        lists.uniform.clear();
+        lists.spread.clear();
+        lists.direct.clear();
+        lists.written.clear();
+        lists.pointed.clear();
+        lists
+    }
+}
+
+impl Drop for Plan<'_> {
+    fn drop(&mut self) {
+        KEPT.set(Some(std::mem::take(&mut self.lists)));
+    }
+}
+
+thread_local! {
+    static KEPT: Cell<Option<Lists>> = const { Cell::new(None) };
 }
 
 // SAFETY: the pointers are to the operands of the call, which outlive it; tasks write disjoint parts of the outputs and
@@ -84,14 +131,9 @@ impl<'a> Plan<'a> {
         all().filter(|&size| size != 1).enumerate().for_each(|(axis, size)| sizes[axis] = size);
         let sizes = &sizes[..axes];
         let first_reduced = kept.iter().filter(|&&size| size != 1).count();
-        let mut operands = Vec::with_capacity(inputs.len() + outputs.len());
-        let mut bases = Vec::with_capacity(inputs.len() + outputs.len());
-        let mut folded = vec![false; outputs.len()];
-        for node in &prepared.nodes {
-            if let Node::Reduce { output, .. } = *node {
-                folded[output] = true;
-            }
-        }
+        let mut lists = Lists::take();
+        let Lists { operands, bases, .. } = &mut lists;
+        let folded = &prepared.folded;
         let product = |sizes: &[usize]| {
             sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).expect("tile program: size overflows")
         };
@@ -138,130 +180,147 @@ impl<'a> Plan<'a> {
         }
 
         let shape = sizes.iter().enumerate().map(|(axis, &size)| (size, folds && axis >= first_reduced));
-        let layout = Layout::new(shape, &mut operands, folds, prepared.tile);
-        let mut plan = Plan {
-            prepared,
-            layout,
-            operands,
-            bases,
-            binds: Vec::with_capacity(inputs.len() + outputs.len()),
-            once: Vec::new(),
-            steps: Vec::with_capacity(prepared.nodes.len()),
-            scalars: Vec::new(),
-            values: prepared.values.len(),
-            slots: prepared.slots,
-        };
+        let layout = Layout::new(shape, operands, folds, prepared.tile);
+        let mut plan = Plan { prepared, layout, lists, values: prepared.values.len(), slots: prepared.slots };
         plan.resolve(inputs, scalars);
         plan
     }
 
     /// Turns nodes into binds and steps.
     fn resolve(&mut self, inputs: &[Input], scalars: &[Scalar]) {
-        let nodes = &self.prepared.nodes;
-        // Whether a value is one element a tile, and whether it is the same for every tile.
-        let mut uniform = vec![(false, false); self.values];
-        let mut producer = vec![usize::MAX; self.values];
-        // The spread copy of a uniform value, once there is one.
-        let mut spread: Vec<(usize, usize)> = Vec::new();
-        // Loads are placed last, when it is known which outputs are written when.
-        for (index, node) in nodes.iter().enumerate() {
+        self.find_uniform(scalars);
+        self.write_straight(inputs.len());
+        for node in &self.prepared.nodes {
+            match *node {
+                Node::Load { to, input } => self.load(to, input, inputs),
+                Node::Scalar { .. } => {}
+                Node::Compute { kernels, to, arguments, kind } => self.compute(&kernels, to, arguments, kind),
+                Node::Store { output, from } => {
+                    let operand = inputs.len() + output;
+                    if !self.lists.binds.iter().any(|bind| bind.value == from && bind.operand == operand) {
+                        let from = self.whole_tile(from);
+                        let direct = self.layout.form(&self.lists.operands[operand]) == Form::Direct;
+                        self.lists.steps.push(Step::Store { operand, from, direct });
+                    }
+                }
+                Node::Reduce { number, from, .. } => {
+                    let from = self.whole_tile(from);
+                    self.lists.steps.push(Step::Reduce { number, from });
+                }
+            }
+        }
+    }
+
+    /// Finds which values are one element a tile, and notes the scalars.
+    fn find_uniform(&mut self, scalars: &[Scalar]) {
+        let Lists { operands, uniform, scalars: noted, direct, .. } = &mut self.lists;
+        uniform.resize(self.values, (false, false));
+        direct.resize(self.values, false);
+        for node in &self.prepared.nodes {
             match *node {
                 Node::Load { to, input } => {
-                    let operand = &self.operands[input];
+                    let operand = &operands[input];
                     let one = self.layout.form(operand) == Form::Uniform;
                     uniform[to] = (one, one && operand.strides[..self.layout.axes].iter().all(|&s| s == 0));
                 }
                 Node::Scalar { to, index } => {
                     let value =
                         scalars.get(index).unwrap_or_else(|| panic!("tile program: there is no scalar {index}"));
-                    self.scalars.push((to, value.bytes(self.prepared.values[to].dtype)));
+                    noted.push((to, value.bytes(self.prepared.values[to].dtype)));
                     uniform[to] = (true, true);
                 }
                 Node::Compute { to, .. } => {
-                    let reads = node.reads();
-                    uniform[to] = (reads.iter().all(|&v| uniform[v].0), reads.iter().all(|&v| uniform[v].1));
-                    producer[to] = index;
+                    let each = |(one, same): (bool, bool), &v: &usize| (one && uniform[v].0, same && uniform[v].1);
+                    uniform[to] = node.reads().iter().fold((true, true), each);
                 }
                 _ => {}
             }
         }
-        // A store whose value is computed lets the producer write to memory; `written` says when an output changes.
-        let mut direct = vec![false; self.values];
-        let mut written = vec![usize::MAX; self.operands.len()];
-        for (index, node) in nodes.iter().enumerate() {
+    }
+
+    /// Lets the producers of stored values write to memory where they can, and notes when each output is written.
+    fn write_straight(&mut self, inputs: usize) {
+        let Lists { operands, binds, uniform, direct, written, pointed, .. } = &mut self.lists;
+        written.resize(operands.len() - inputs, usize::MAX);
+        pointed.resize(operands.len() - inputs, false);
+        for (index, node) in self.prepared.nodes.iter().enumerate() {
             if let Node::Store { output, from } = *node {
-                let operand = inputs.len() + output;
-                written[operand] = index;
-                let computed = producer[from] != usize::MAX && !uniform[from].0 && !direct[from];
-                if computed && self.layout.form(&self.operands[operand]) == Form::Direct {
+                written[output] = index;
+                let operand = inputs + output;
+                if let Some(producer) = self.prepared.values[from].producer
+                    && !uniform[from].0
+                    && !direct[from]
+                    && self.layout.form(&operands[operand]) == Form::Direct
+                {
                     direct[from] = true;
-                    written[operand] = producer[from];
-                    self.binds.push(Bind { value: from, operand, action: BindAction::Point });
+                    written[output] = producer;
+                    binds.push(Bind { value: from, operand, action: BindAction::Point });
                 }
             }
         }
+    }
+
+    /// Places input `input` as value `to`.
+    fn load(&mut self, to: usize, input: usize, inputs: &[Input]) {
+        let (hazard, output) = match inputs[input].source {
+            Source::Buffer(_) => (false, None),
+            Source::Output(output) => {
+                // The old value must not be read after the new one is written, or in the same step unless the kernel
+                // works in place; and a kernel writes over one argument at most.
+                let (last, write) = (self.prepared.values[to].last_use, self.lists.written[output]);
+                let spoilt = last > write || (last == write && !self.overwrites(write, to));
+                (spoilt || self.lists.pointed[output], Some(output))
+            }
+        };
+        let action = match self.layout.form(&self.lists.operands[input]) {
+            Form::Uniform => BindAction::Uniform,
+            Form::Direct if !hazard => {
+                if let Some(output) = output {
+                    self.lists.pointed[output] = true;
+                }
+                BindAction::Point
+            }
+            _ => {
+                self.slots += 1;
+                BindAction::Gather(self.slots - 1, output.is_none())
+            }
+        };
+        self.lists.binds.push(Bind { value: to, operand: input, action });
+    }
+
+    /// Chooses the kernel of a computation.
+    fn compute(&mut self, kernels: &Kernels, to: usize, mut arguments: [usize; 3], kind: Kind) {
+        let (one, invariant) = self.lists.uniform[to];
+        if one {
+            // Of one element each, uniform arguments are whole tiles.
+            self.push(invariant, Step::Compute { kernel: kernels.tiles, to, arguments, one });
+            return;
+        }
+        let first = (kind == Kind::Select) as usize;
+        let kernel = match kernels.uniform {
+            Some(forms) => {
+                let bit = |place: usize| self.lists.uniform[arguments[place]].0 as usize;
+                forms[bit(first) | bit(first + 1) << 1]
+            }
+            None => kernels.tiles,
+        };
+        for (place, argument) in arguments[..kind.arguments()].iter_mut().enumerate() {
+            if self.lists.uniform[*argument].0 && (kernels.uniform.is_none() || place < first) {
+                *argument = self.spread(*argument);
+            }
+        }
+        self.lists.steps.push(Step::Compute { kernel, to, arguments, one });
+    }
+
+    /// Adds a step, once a task if its result never changes.
+    fn push(&mut self, invariant: bool, step: Step) {
+        if invariant { self.lists.once.push(step) } else { self.lists.steps.push(step) }
+    }
+
+    /// The number of a value that holds `value` in every place of a tile.
+    fn whole_tile(&mut self, value: usize) -> usize {
         let tile_is_one = self.layout.first_blocked == self.layout.axes;
-        for node in nodes {
-            match *node {
-                Node::Load { to, input } => {
-                    let hazard = match inputs[input].source {
-                        Source::Buffer(_) => false,
-                        Source::Output(output) => {
-                            let (last, write) = (self.prepared.values[to].last_use, written[inputs.len() + output]);
-                            last > write || (last == write && !self.overwrites(write, to))
-                        }
-                    };
-                    let in_place = matches!(inputs[input].source, Source::Output(_));
-                    let action = match self.layout.form(&self.operands[input]) {
-                        Form::Uniform => BindAction::Uniform,
-                        Form::Direct if !hazard => BindAction::Point,
-                        _ => {
-                            self.slots += 1;
-                            BindAction::Gather(self.slots - 1, !in_place)
-                        }
-                    };
-                    self.binds.push(Bind { value: to, operand: input, action });
-                }
-                Node::Scalar { .. } => {}
-                Node::Compute { kernels, to, mut arguments, kind } => {
-                    let mask = match kind {
-                        Kind::Unary => 0,
-                        Kind::Binary => uniform[arguments[0]].0 as usize | (uniform[arguments[1]].0 as usize) << 1,
-                        Kind::Select => uniform[arguments[1]].0 as usize | (uniform[arguments[2]].0 as usize) << 1,
-                    };
-                    if uniform[to].0 {
-                        // Of one element each, uniform arguments are whole tiles.
-                        let step = Step::Compute { kernel: kernels[0], to, arguments, one: true };
-                        if uniform[to].1 {
-                            self.once.push(step)
-                        } else {
-                            self.steps.push(step)
-                        }
-                        continue;
-                    }
-                    if kind == Kind::Select && uniform[arguments[0]].0 {
-                        arguments[0] = self.spread(arguments[0], uniform[arguments[0]].1, &mut spread);
-                    }
-                    self.steps.push(Step::Compute { kernel: kernels[mask], to, arguments, one: false });
-                }
-                Node::Store { output, from } => {
-                    let operand = inputs.len() + output;
-                    let stored = self.binds.iter().any(|bind| bind.value == from && bind.operand == operand);
-                    if stored {
-                        continue;
-                    }
-                    let one = uniform[from].0 && !tile_is_one;
-                    let from = if one { self.spread(from, uniform[from].1, &mut spread) } else { from };
-                    let direct = self.layout.form(&self.operands[operand]) == Form::Direct;
-                    self.steps.push(Step::Store { operand, from, direct });
-                }
-                Node::Reduce { number, from, .. } => {
-                    let one = uniform[from].0 && !tile_is_one;
-                    let from = if one { self.spread(from, uniform[from].1, &mut spread) } else { from };
-                    self.steps.push(Step::Reduce { number, from });
-                }
-            }
-        }
+        if self.lists.uniform[value].0 && !tile_is_one { self.spread(value) } else { value }
     }
 
     /// Whether node `index` may write its result over `value` while it reads it.
@@ -275,22 +334,19 @@ impl<'a> Plan<'a> {
     }
 
     /// The number of a value that holds uniform `value` in every place of a tile.
-    fn spread(&mut self, value: usize, invariant: bool, known: &mut Vec<(usize, usize)>) -> usize {
-        if let Some(&(_, copy)) = known.iter().find(|pair| pair.0 == value) {
+    fn spread(&mut self, value: usize) -> usize {
+        if let Some(&(_, copy)) = self.lists.spread.iter().find(|pair| pair.0 == value) {
             return copy;
         }
         let copy = self.values;
         self.values += 1;
         self.slots += 1;
-        known.push((value, copy));
-        self.binds.push(Bind { value: copy, operand: usize::MAX, action: BindAction::Gather(self.slots - 1, true) });
+        self.lists.spread.push((value, copy));
+        let action = BindAction::Gather(self.slots - 1, true);
+        self.lists.binds.push(Bind { value: copy, operand: usize::MAX, action });
         let kernel = splat(self.prepared.values[value].dtype.size());
         let step = Step::Compute { kernel, to: copy, arguments: [value; 3], one: false };
-        if invariant {
-            self.once.push(step)
-        } else {
-            self.steps.push(step)
-        }
+        self.push(self.lists.uniform[value].1, step);
         copy
     }
 }

@@ -43,6 +43,8 @@ pub struct Prepared {
     pub(super) tile: usize,
     /// Bytes of the largest element.
     pub(super) largest: usize,
+    /// Whether each output is a reduction.
+    pub(super) folded: Vec<bool>,
     /// Simple instructions an element costs, roughly.
     pub(super) cost: usize,
     /// The reductions, in the order of their nodes.
@@ -57,6 +59,8 @@ pub(super) struct Value {
     pub last_use: usize,
     /// The tile buffer it lives in, if it is computed.
     pub slot: usize,
+    /// The node that computes it, if one does.
+    pub producer: Option<usize>,
 }
 
 /// One thing to do; arguments are numbers of values.
@@ -119,7 +123,14 @@ impl Program {
             Instruction::Binary { op, .. } => binary_cost(op),
             _ => 1,
         });
+        let mut folded = vec![false; self.outputs.len()];
+        for node in &nodes {
+            if let Node::Reduce { output, .. } = *node {
+                folded[output] = true;
+            }
+        }
         Ok(Prepared {
+            folded,
             cost: costs.sum::<usize>().max(1),
             tile: tile_size(slots + loads + self.outputs.len(), largest),
             largest: largest.size(),
@@ -162,7 +173,7 @@ impl Builder {
         let place = self.registers.get_mut(register as usize);
         let place = place.ok_or_else(|| format!("register {register}: there are only {MAX_REGISTERS}"))?;
         *place = Some(self.values.len());
-        self.values.push(Value { dtype, last_use: 0, slot: 0 });
+        self.values.push(Value { dtype, last_use: 0, slot: 0, producer: None });
         Ok(self.values.len() - 1)
     }
 
@@ -249,8 +260,8 @@ impl Node {
     /// Whether the result may be written over value `argument`, both being tiles.
     pub(super) fn in_place(&self, argument: usize, values: &[Value]) -> bool {
         match *self {
-            Node::Compute { to, arguments: [a, b, _], kind, .. } => {
-                let same = values[to].dtype.size() == values[argument].dtype.size();
+            Node::Compute { kernels, to, arguments: [a, b, _], kind } => {
+                let same = kernels.in_place && values[to].dtype.size() == values[argument].dtype.size();
                 same && match kind {
                     Kind::Unary => a == argument,
                     Kind::Binary => (a == argument) != (b == argument),
@@ -272,6 +283,9 @@ fn drop_unread(values: &mut [Value], nodes: &mut Vec<Node>) {
     }
     nodes.retain(|node| node.makes().is_none_or(|value| read[value]));
     for (index, node) in nodes.iter().enumerate() {
+        if let Node::Compute { to, .. } = *node {
+            values[to].producer = Some(index);
+        }
         node.reads().iter().for_each(|&value| values[value].last_use = index);
     }
 }
@@ -279,10 +293,13 @@ fn drop_unread(values: &mut [Value], nodes: &mut Vec<Node>) {
 /// Gives each computed value a tile buffer that no value alive at the same time has; returns how many there are.
 fn place(values: &mut [Value], nodes: &[Node]) -> usize {
     let (mut free, mut slots) = (Vec::new(), 0);
-    let mut computed = vec![false; values.len()];
     for (index, node) in nodes.iter().enumerate() {
-        let mut dying: Vec<usize> =
-            node.reads().iter().copied().filter(|&v| computed[v] && values[v].last_use == index).collect();
+        let mut dying: Vec<usize> = node
+            .reads()
+            .iter()
+            .copied()
+            .filter(|&v| values[v].producer.is_some() && values[v].last_use == index)
+            .collect();
         dying.sort_unstable();
         dying.dedup();
         if let Node::Compute { to, .. } = *node {
@@ -295,7 +312,6 @@ fn place(values: &mut [Value], nodes: &[Node]) -> usize {
                     slots - 1
                 }),
             };
-            computed[to] = true;
         }
         free.extend(dying.iter().map(|&v| values[v].slot));
     }

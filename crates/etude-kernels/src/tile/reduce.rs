@@ -40,10 +40,10 @@ pub(super) struct Reduction {
 pub(super) fn reduction(op: ReduceOp, dtype: DType) -> Option<Reduction> {
     use ReduceOp::*;
     Some(match (dtype, op) {
-        (DType::F32, Sum) => build(0f32, 0f64, |a, b| a + b, |a, b| a + b, |x| x as f64, |x| x as f32),
-        (DType::F32, Prod) => build(1f32, 1f64, |a, b| a * b, |a, b| a * b, |x| x as f64, |x| x as f32),
-        (DType::F32, Max) => narrow(f32::NEG_INFINITY, maximum),
-        (DType::F32, Min) => narrow(f32::INFINITY, minimum),
+        (DType::F32, Sum) => build(0f32, 0f64, |a, b| a + b, |x| x as f64, |x| x as f32, folds(|a, b| a + b)),
+        (DType::F32, Prod) => build(1f32, 1f64, |a, b| a * b, |x| x as f64, |x| x as f32, folds(|a, b| a * b)),
+        (DType::F32, Max) => build(f32::NEG_INFINITY, f32::NEG_INFINITY, maximum, |x| x, |x| x, folds(maximum::<f32>)),
+        (DType::F32, Min) => build(f32::INFINITY, f32::INFINITY, minimum, |x| x, |x| x, folds(minimum::<f32>)),
         (DType::F64, Sum) => narrow(0f64, |a, b| a + b),
         (DType::F64, Prod) => narrow(1f64, |a, b| a * b),
         (DType::F64, Max) => narrow(f64::NEG_INFINITY, maximum),
@@ -66,22 +66,30 @@ pub(super) fn reduction(op: ReduceOp, dtype: DType) -> Option<Reduction> {
     })
 }
 
-/// A reduction whose wide form is the element itself.
-fn narrow<T: bytemuck::Pod>(identity: T, f: impl Fn(T, T) -> T + Copy) -> Reduction {
-    build(identity, identity, f, f, |x| x, |x| x)
+/// A reduction whose wide form is the element itself, in plain form.
+fn narrow<T: bytemuck::Pod, F: Fn(T, T) -> T + Copy>(identity: T, f: F) -> Reduction {
+    build(identity, identity, f, |x: T| x, |x: T| x, (rows_plain::<T, F>, runs_plain::<T, F>))
 }
 
-/// The table of one reduction: `f` folds elements, `g` wide ones.
-fn build<T: bytemuck::Pod, W: bytemuck::Pod, F, G, I, O>(
+/// The pair of folds of f32, which are compiled for AVX2 too.
+fn folds<F: Fn(f32, f32) -> f32 + Copy>(_f: F) -> (Fold, Fold) {
+    #[cfg(target_arch = "x86_64")]
+    if vector_unit() {
+        return (rows_fast::<f32, F>, runs_fast::<f32, F>);
+    }
+    (rows_plain::<f32, F>, runs_plain::<f32, F>)
+}
+
+/// The table of one reduction: `g` folds wide elements, `folds` tiles.
+fn build<T: bytemuck::Pod, W: bytemuck::Pod, G, I, O>(
     identity: T,
     wide: W,
-    _f: F,
     _g: G,
     _into: I,
     _out: O,
+    folds: (Fold, Fold),
 ) -> Reduction
 where
-    F: Fn(T, T) -> T + Copy,
     G: Fn(W, W) -> W + Copy,
     I: Fn(T) -> W + Copy,
     O: Fn(W) -> T + Copy,
@@ -91,10 +99,9 @@ where
         all[..value.len()].copy_from_slice(value);
         all
     };
-    let fast = vector_unit();
     Reduction {
-        rows: pick(fast, rows_fast::<T, F>, rows_plain::<T, F>),
-        runs: pick(fast, runs_fast::<T, F>, runs_plain::<T, F>),
+        rows: folds.0,
+        runs: folds.1,
         widen: widen::<T, W, G, I>,
         merge: merge::<W, G>,
         narrow: narrow_all::<T, W, O>,
@@ -102,10 +109,6 @@ where
         identity: (bytes(bytemuck::bytes_of(&identity)), bytes(bytemuck::bytes_of(&wide))),
         size: size_of::<T>(),
     }
-}
-
-fn pick(fast: bool, with: Fold, without: Fold) -> Fold {
-    if fast { with } else { without }
 }
 
 /// A value of the zero-sized closure type `F`.
@@ -222,9 +225,6 @@ unsafe fn runs_fast<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const
     // SAFETY: passed on.
     unsafe { runs_body::<T, F>(acc, tile, rows, columns) }
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-use {rows_plain as rows_fast, runs_plain as runs_fast};
 
 unsafe fn rows_plain<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
     // SAFETY: passed on.

@@ -169,7 +169,7 @@ impl Plan<'_> {
             // SAFETY: the cells lie inside the memory just made large enough.
             scratch.pointers.extend((0..self.values).map(|value| unsafe { memory.add(self.cells() + value * 8) }));
             scratch.collected.clear();
-            scratch.collected.resize(self.binds.len(), std::ptr::null());
+            scratch.collected.resize(self.lists.binds.len(), std::ptr::null());
             work(&mut Machine {
                 plan: self,
                 pointers: &mut scratch.pointers,
@@ -187,7 +187,7 @@ impl Plan<'_> {
     /// wide accumulators, one after the other, to `partial`.
     fn task(&self, kept: Range<usize>, reduced: Range<usize>, partial: Option<*mut u8>) {
         self.with_machine(|machine| {
-            for &(value, bytes) in &self.scalars {
+            for &(value, bytes) in &self.lists.scalars {
                 // SAFETY: each value's cell has 8 bytes.
                 unsafe { (machine.pointers[value] as *mut [u8; 8]).write(bytes) };
             }
@@ -236,14 +236,14 @@ impl Machine<'_> {
             // SAFETY: scratch memory begins with `slots` tile buffers.
             unsafe { self.memory.add(number * self.plan.slot_bytes()) }
         };
-        for step in &self.plan.steps {
+        for step in &self.plan.lists.steps {
             if let Step::Compute { to, one: false, .. } = *step
                 && let Some(value) = self.plan.prepared.values.get(to)
             {
                 self.pointers[to] = slot(value.slot);
             }
         }
-        for bind in &self.plan.binds {
+        for bind in &self.plan.lists.binds {
             if let BindAction::Gather(number, _) = bind.action {
                 self.pointers[bind.value] = slot(number);
             }
@@ -273,19 +273,19 @@ impl Machine<'_> {
     /// The coordinates lie inside the layout.
     unsafe fn address(&self, operand: usize) -> *mut u8 {
         let layout = &self.plan.layout;
-        let place = &self.plan.operands[operand];
+        let place = &self.plan.lists.operands[operand];
         let mut offset = 0;
         for axis in 0..layout.axes {
             offset += (self.coordinates[axis] * layout.block[axis]) as isize * place.strides[axis];
         }
         // SAFETY: the plan has checked that every position inside the layout lies inside the operand's buffer.
-        unsafe { self.plan.bases[operand].offset(offset * place.size as isize) }
+        unsafe { self.plan.lists.bases[operand].offset(offset * place.size as isize) }
     }
 
     /// The extents of the current tile with, along each axis, the strides of a row-by-row tile and of an operand.
     fn against_tile(&self, operand: usize) -> ([(usize, isize, isize); MAX_AXES], usize) {
         let axes = self.plan.layout.axes;
-        let strides = &self.plan.operands[operand].strides;
+        let strides = &self.plan.lists.operands[operand].strides;
         let mut loops = [(1, 0, 0); MAX_AXES];
         let mut step = 1;
         for axis in (0..axes).rev() {
@@ -371,15 +371,15 @@ impl Machine<'_> {
             Node::Reduce { number: found, output, .. } if found == number => Some(output),
             _ => None,
         });
-        let operand = self.plan.operands.len() - self.plan.prepared.program.outputs.len() + output.unwrap_or(0);
-        let strides = &self.plan.operands[operand].strides;
+        let operand = self.plan.lists.operands.len() - self.plan.prepared.program.outputs.len() + output.unwrap_or(0);
+        let strides = &self.plan.lists.operands[operand].strides;
         let mut loops = [(1, 0, 0); MAX_AXES];
         let mut step = 1;
         for axis in (0..layout.axes).rev().filter(|&axis| !layout.reduced[axis]) {
             loops[axis] = (self.extents[axis], strides[axis], step);
             step *= self.extents[axis] as isize;
         }
-        let size = self.plan.operands[operand].size;
+        let size = self.plan.lists.operands[operand].size;
         // SAFETY: the plan has checked the output's size; no other task has this kept tile.
         unsafe { copy_strided(self.address(operand), acc, loops[..layout.axes].iter().copied(), size) };
     }
@@ -396,14 +396,14 @@ impl Machine<'_> {
         let whole = prefix
             && (layout.first_blocked == layout.axes
                 || self.extents[layout.first_blocked] == layout.block[layout.first_blocked]);
-        for (index, bind) in plan.binds.iter().enumerate() {
+        for (index, bind) in plan.lists.binds.iter().enumerate() {
             if bind.operand == usize::MAX {
                 continue;
             }
             // SAFETY: addresses lie inside the operands, tile buffers hold a tile, cells 8 bytes.
             unsafe {
                 let address = self.address(bind.operand);
-                let size = plan.operands[bind.operand].size;
+                let size = plan.lists.operands[bind.operand].size;
                 match bind.action {
                     BindAction::Point => self.pointers[bind.value] = address,
                     BindAction::Uniform => std::ptr::copy_nonoverlapping(address, self.pointers[bind.value], size),
@@ -421,9 +421,9 @@ impl Machine<'_> {
         if self.fresh {
             self.fresh = false;
             // Values that never change, spread over whole tiles whatever the size of this one.
-            plan.once.iter().for_each(|step| self.step(step, plan.prepared.tile));
+            plan.lists.once.iter().for_each(|step| self.step(step, plan.prepared.tile));
         }
-        plan.steps.iter().for_each(|step| self.step(step, self.count));
+        plan.lists.steps.iter().for_each(|step| self.step(step, self.count));
     }
 
     /// Runs one step on `count` elements.
@@ -440,7 +440,7 @@ impl Machine<'_> {
                 // SAFETY: the output's tile belongs to this task alone; equal addresses are an output stored to itself.
                 unsafe {
                     let (to, from) = (self.address(operand), self.pointers[from] as *const u8);
-                    let size = plan.operands[operand].size;
+                    let size = plan.lists.operands[operand].size;
                     if to as *const u8 == from {
                     } else if direct {
                         std::ptr::copy_nonoverlapping(from, to, count * size);

