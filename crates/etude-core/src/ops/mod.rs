@@ -4,15 +4,19 @@
 pub mod arg;
 pub mod binary;
 pub mod cast;
+pub mod conv;
 pub mod create;
 pub mod einsum;
 pub mod grid;
 pub mod index;
+pub mod ctc;
 pub mod matmul;
 pub mod reduce;
 pub mod resize;
 pub mod scan;
 pub mod select;
+pub mod softmax;
+pub mod spatial;
 pub mod similarity;
 pub mod sort;
 pub mod softmax;
@@ -43,6 +47,8 @@ pub fn table() -> Vec<Row> {
         matmul::rows,
         create::rows,
         arg::rows,
+        softmax::rows,
+        conv::rows,
         index::rows,
         scan::rows,
         sort::rows,
@@ -51,6 +57,7 @@ pub fn table() -> Vec<Row> {
         grid::rows,
         similarity::rows,
         softmax::rows,
+        ctc::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
