@@ -21,7 +21,6 @@ pub mod softmax;
 pub mod spatial;
 pub mod similarity;
 pub mod sort;
-pub mod softmax;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -58,7 +57,6 @@ pub fn table() -> Vec<Row> {
         resize::rows,
         grid::rows,
         similarity::rows,
-        softmax::rows,
         ctc::rows,
         pool::rows,
         activation::rows,
