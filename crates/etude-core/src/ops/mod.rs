@@ -7,6 +7,7 @@ pub mod cast;
 pub mod create;
 pub mod ctc;
 pub mod matmul;
+pub mod norm;
 pub mod reduce;
 pub mod select;
 pub mod softmax;
@@ -39,6 +40,7 @@ pub fn table() -> Vec<Row> {
         arg::rows,
         softmax::rows,
         ctc::rows,
+        norm::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
