@@ -8,6 +8,7 @@ pub mod create;
 pub mod ctc;
 pub mod matmul;
 pub mod norm;
+pub mod recurrent;
 pub mod reduce;
 pub mod select;
 pub mod softmax;
@@ -41,6 +42,7 @@ pub fn table() -> Vec<Row> {
         softmax::rows,
         ctc::rows,
         norm::rows,
+        recurrent::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
