@@ -108,22 +108,33 @@ pub fn warp(sample: &mut Sample, matrix: [[f32; 2]; 2]) {
             let (from_x, from_y) = (x as f32 - middle_x, y as f32 - middle_y);
             let source_x = matrix[0][0] * from_x + matrix[0][1] * from_y + middle_x;
             let source_y = matrix[1][0] * from_x + matrix[1][1] * from_y + middle_y;
-            let (left, top) = (source_x.floor(), source_y.floor());
-            let (right_share, bottom_share) = (source_x - left, source_y - top);
-            let corners = [
-                (left, top, (1.0 - right_share) * (1.0 - bottom_share)),
-                (left + 1.0, top, right_share * (1.0 - bottom_share)),
-                (left, top + 1.0, (1.0 - right_share) * bottom_share),
-                (left + 1.0, top + 1.0, right_share * bottom_share),
-            ];
-            for (column, row, share) in corners {
-                let inside = column >= 0.0 && row >= 0.0 && column < width as f32 && row < height as f32;
-                if !inside || share == 0.0 {
-                    continue;
-                }
-                let at = row as usize * width + column as usize;
+            // Outside of this range no corner lies in the picture; within it the numbers fit an i32.
+            if !(source_x > -1.0 && source_y > -1.0 && source_x < width as f32 && source_y < height as f32) {
+                continue;
+            }
+            // Plus and minus one makes truncation a floor: `f32::floor` is a slow call without SSE 4.1.
+            let (left, top) = ((source_x + 1.0) as i32, (source_y + 1.0) as i32);
+            let (right_share, bottom_share) = (source_x + 1.0 - left as f32, source_y + 1.0 - top as f32);
+            let (left, top) = (left as usize, top as usize);
+            let to = y * width + x;
+            if left >= 1 && top >= 1 && left < width && top < height {
+                let from = (top - 1) * width + left - 1;
                 for channel in 0..channels {
-                    values[channel * plane + y * width + x] += share * sample.values[channel * plane + at];
+                    let pixels = &sample.values[channel * plane + from..];
+                    let upper = pixels[0] * (1.0 - right_share) + pixels[1] * right_share;
+                    let lower = pixels[width] * (1.0 - right_share) + pixels[width + 1] * right_share;
+                    values[channel * plane + to] = upper * (1.0 - bottom_share) + lower * bottom_share;
+                }
+                continue;
+            }
+            for (row, share_y) in [(top, 1.0 - bottom_share), (top + 1, bottom_share)] {
+                for (column, share_x) in [(left, 1.0 - right_share), (left + 1, right_share)] {
+                    if (1..=height).contains(&row) && (1..=width).contains(&column) {
+                        let from = (row - 1) * width + column - 1;
+                        for channel in 0..channels {
+                            values[channel * plane + to] += share_y * share_x * sample.values[channel * plane + from];
+                        }
+                    }
                 }
             }
         }
@@ -198,6 +209,37 @@ mod tests {
         let mut row = Sample { values: vec![0.0, 0.0, 0.0, 2.0, 4.0, 8.0], shape: vec![1, 2, 3], label: 0, index: 0 };
         warp(&mut row, [[1.0, 1.0], [0.0, 1.0]]);
         assert_eq!(row.values, [0.0, 0.0, 0.0, 3.0, 6.0, 4.0]);
+    }
+
+    #[test]
+    fn warping_agrees_with_the_definition() {
+        for (seed, [channels, height, width]) in (0..).zip([[1, 7, 5], [3, 1, 4], [2, 2, 2], [1, 1, 1], [1, 13, 11]]) {
+            let mut rng = Rng::new(seed);
+            let matrix = [0, 1].map(|_| [0, 1].map(|_| rng.uniform(-1.5, 1.5)));
+            let original = picture(channels, height, width);
+            let mut sample = original.clone();
+            warp(&mut sample, matrix);
+            for at in 0..original.values.len() {
+                let (channel, y, x) = (at / (height * width), at / width % height, at % width);
+                let centred = [x as f64 - (width as f64 - 1.0) / 2.0, y as f64 - (height as f64 - 1.0) / 2.0];
+                let from = |row: usize, size: usize| {
+                    let [a, b] = matrix[row].map(f64::from);
+                    a * centred[0] + b * centred[1] + (size as f64 - 1.0) / 2.0
+                };
+                let (source_x, source_y) = (from(0, width), from(1, height));
+                // Each pixel counts by its distance, up to one pixel, in each direction.
+                let mut expected = 0.0;
+                for row in 0..height {
+                    for column in 0..width {
+                        let near = |a: f64, b: usize| (1.0 - (a - b as f64).abs()).max(0.0);
+                        let value = original.values[(channel * height + row) * width + column];
+                        expected += near(source_x, column) * near(source_y, row) * f64::from(value);
+                    }
+                }
+                let got = f64::from(sample.values[at]);
+                assert!((got - expected).abs() < 2e-5 * (original.values.len() as f64 + 1.0), "{got} {expected}");
+            }
+        }
     }
 
     #[test]

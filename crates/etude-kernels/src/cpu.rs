@@ -66,6 +66,19 @@ pub(crate) unsafe fn run<T: Float, W: Work<T>>(work: W) {
     unsafe { work.run::<Portable<T>>() }
 }
 
+/// Asks for the line at `address` ahead of its use. The address need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and does not fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Whether the AVX2 kernels are used: the machine has AVX2 and FMA.
 pub fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]

@@ -19,4 +19,6 @@ pub use layers::*;
 pub use module::{Entry, Forward, Label, Module, Walk};
 pub use param::Param;
 pub use summary::{LayerRow, Summary};
-pub use weights::{LoadOptions, read_tensors, write_tensors};
+pub use weights::{
+    LoadOptions, from_bytes as tensors_from_bytes, read_tensors, to_bytes as tensors_to_bytes, write_tensors,
+};

@@ -92,6 +92,12 @@ pub trait Module {
         crate::weights::assign(self, tensors, options, &path.display().to_string())
     }
 
+    /// Gives every parameter and state its tensor by path; `source` is what errors call where they come from. All are
+    /// checked before any changes.
+    fn assign(&self, tensors: HashMap<String, Tensor>, options: &crate::LoadOptions, source: &str) -> Result<()> {
+        crate::weights::assign(self, tensors, options, source)
+    }
+
     /// Layers, output shapes and parameter counts for an input of this shape, as a table.
     fn summary(&self, input: impl Into<etude_core::Shape>) -> crate::Summary
     where

@@ -13,6 +13,7 @@ pub struct Error {
     what: String,
     remedy: String,
     source: Option<io::Error>,
+    interrupted: bool,
 }
 
 /// Results of this crate.
@@ -21,7 +22,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error without a file: what went wrong.
     pub fn new(what: impl Into<String>) -> Self {
-        Self { place: None, what: what.into(), remedy: String::new(), source: None }
+        Self { place: None, what: what.into(), remedy: String::new(), source: None, interrupted: false }
     }
 
     /// An error about a file or folder.
@@ -34,6 +35,16 @@ impl Error {
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = remedy.into();
         self
+    }
+
+    /// Not a failure: the person asked to stop, and everything is saved.
+    pub fn interrupted() -> Self {
+        Self { interrupted: true, ..Self::new("interrupted") }
+    }
+
+    /// Whether this only says that the person asked to stop.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 
     /// An operating-system error while doing `what` at `place`, with the remedy its kind suggests.
@@ -66,6 +77,18 @@ fn explain(error: &io::Error) -> (String, &'static str) {
         IsADirectory => ("it is a folder, not a file".into(), "check the path"),
         AlreadyExists => ("it exists already".into(), "remove it, or choose another name"),
         _ => (error.to_string(), ""),
+    }
+}
+
+impl From<etude_core::Error> for Error {
+    fn from(error: etude_core::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<etude_data::Error> for Error {
+    fn from(error: etude_data::Error) -> Self {
+        Self::new(error.to_string())
     }
 }
 

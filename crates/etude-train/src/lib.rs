@@ -1,7 +1,8 @@
 //! Étude's training room: what happens around the model. Run folders and checkpoints, progress bars, metrics, charts,
 //! knobs, reports.
 //!
-//! The modules here know no tensors: they take slices, bytes and numbers. What joins them to models builds on them.
+//! [`trainer`] and [`session`] join models to the rest; every other module knows no tensors: it takes slices, bytes and
+//! numbers.
 
 pub mod config;
 mod error;
@@ -12,10 +13,14 @@ pub mod plot;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod session;
+pub mod trainer;
 pub mod units;
 
 pub use error::{Error, Result};
 pub use interrupt::interrupted;
 pub use report::{Bound, Claim, Report, Table};
 pub use run::{Run, RunFolder, State};
+pub use session::Session;
+pub use trainer::{EarlyStopping, Fitted, Predictions, Trainer, evaluate};
 pub use units::{Figure, Style};

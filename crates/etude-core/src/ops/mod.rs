@@ -1,17 +1,28 @@
 //! Every operation, one file each (elementwise ones share a table). To add one: write its file, add its `rows()` line
 //! below; documentation, gradient checks, shape fuzzing and references follow from the row.
 
+pub mod activation;
 pub mod arg;
 pub mod binary;
 pub mod cast;
+pub mod conv;
 pub mod create;
+pub mod einsum;
+pub mod grid;
+pub mod index;
 pub mod ctc;
 pub mod matmul;
 pub mod norm;
 pub mod recurrent;
+pub mod pool;
 pub mod reduce;
+pub mod resize;
+pub mod scan;
 pub mod select;
 pub mod softmax;
+pub mod spatial;
+pub mod similarity;
+pub mod sort;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -40,9 +51,19 @@ pub fn table() -> Vec<Row> {
         create::rows,
         arg::rows,
         softmax::rows,
+        conv::rows,
+        index::rows,
+        scan::rows,
+        sort::rows,
+        einsum::rows,
+        resize::rows,
+        grid::rows,
+        similarity::rows,
         ctc::rows,
         norm::rows,
         recurrent::rows,
+        pool::rows,
+        activation::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }

@@ -2,6 +2,7 @@
 //! memory: padding is written out as zeros, and columns are sorted by their remainder modulo the stride.
 
 use crate::Float;
+use crate::cpu::{self, Vector, Work};
 
 /// Where positions and taps lie in a padded copy of one plane.
 ///
@@ -78,48 +79,81 @@ impl Layout {
     }
 
     /// Copies one plane; `first` is the band's first position of axes 0 and 1.
-    pub(super) fn copy<T: Float>(&self, first: [usize; 2], plane: &[T], copy: &mut [T]) {
+    ///
+    /// # Safety
+    /// `copy` must be valid for [`Layout::plane`] elements and one vector more, which may be overwritten.
+    pub(super) unsafe fn copy<T: Float>(&self, first: [usize; 2], plane: &[T], copy: *mut T) {
+        assert_eq!(plane.len(), self.source.iter().product());
         let start = [0, 1].map(|axis| (first[axis] * self.step[axis]) as isize + self.low[axis]);
-        let (pitch, width) = (self.pitch(), self.width);
-        for z in 0..self.extent[0] {
-            let from_z = start[0] + z as isize;
-            for y in 0..self.extent[1] {
-                if !self.used[y % self.step[1]] {
-                    continue;
-                }
-                let from_y = start[1] + y as isize;
-                let row = &mut copy[(z * self.extent[1] + y) * pitch..][..pitch];
-                let inside = |at: isize, size: usize| at >= 0 && (at as usize) < size;
-                if !inside(from_z, self.source[0]) || !inside(from_y, self.source[1]) {
-                    row.fill(T::ZERO);
-                    continue;
-                }
-                let from = (from_z as usize * self.source[1] + from_y as usize) * self.source[2];
-                let from = &plane[from..][..self.source[2]];
-                for phase in 0..self.phases {
-                    self.copy_row(phase, from, &mut row[phase * width..][..width]);
-                }
-            }
-        }
+        // SAFETY: the plane has the sizes the rows are cut from; the copy is the caller's promise.
+        unsafe { cpu::run(Copy { layout: self, start, plane: plane.as_ptr(), copy }) }
     }
 
-    /// Copies the columns of one row that have remainder `phase`.
-    fn copy_row<T: Float>(&self, phase: usize, from: &[T], to: &mut [T]) {
-        let (step, low) = (self.step[2] as isize, self.low[2] + phase as isize);
-        // Columns `begin..end` of `to` are inside the source: 0 ≤ low + step·i < length.
-        let column = |bound: isize| ((bound - low).max(0) as usize).div_ceil(step as usize).min(to.len());
-        let (begin, end) = (column(0), column(from.len() as isize));
-        to[..begin].fill(T::ZERO);
-        to[end..].fill(T::ZERO);
-        if begin >= end {
-            return;
-        }
-        let first = (low + step * begin as isize) as usize;
-        if step == 1 {
-            to[begin..end].copy_from_slice(&from[first..][..end - begin]);
-        } else {
-            for (to, from) in to[begin..end].iter_mut().zip(from[first..].iter().step_by(step as usize)) {
-                *to = *from;
+    /// The columns `begin..end` of a row's remainder `phase` that are inside the source, and the column of the source
+    /// the first of them comes from: those `i` with 0 ≤ low + phase + step·i < length.
+    fn inside(&self, phase: usize) -> (usize, usize, usize) {
+        let (step, low) = (self.step[2], self.low[2] + phase as isize);
+        let column = |bound: isize| ((bound - low).max(0) as usize).div_ceil(step).min(self.width);
+        let (begin, end) = (column(0), column(self.source[2] as isize));
+        (begin, end, (low + (step * begin) as isize).max(0) as usize)
+    }
+}
+
+/// Copying one plane; `start` is the lowest coordinate of axes 0 and 1.
+struct Copy<'a, T> {
+    layout: &'a Layout,
+    start: [isize; 2],
+    plane: *const T,
+    copy: *mut T,
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for Copy<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let Copy { layout, start, plane, mut copy } = self;
+        let [depth, height, length] = layout.source;
+        let (width, step) = (layout.width, layout.step[2]);
+        for z in 0..layout.extent[0] {
+            let from_z = start[0] + z as isize;
+            for y in 0..layout.extent[1] {
+                let from_y = start[1] + y as isize;
+                if !layout.used[y % layout.step[1]] {
+                    copy = copy.wrapping_add(layout.pitch());
+                    continue;
+                }
+                let exists = from_z >= 0 && (from_z as usize) < depth && from_y >= 0 && (from_y as usize) < height;
+                // Formed with wrapping arithmetic, as it points nowhere for a row that does not exist.
+                let row = plane.wrapping_offset((from_z * height as isize + from_y) * length as isize);
+                for phase in 0..layout.phases {
+                    let (begin, end, first) = if exists { layout.inside(phase) } else { (width, width, 0) };
+                    // Whole vectors are written; what lies beyond the row's end is overwritten by what follows.
+                    // SAFETY: columns `begin..end` exist in the source; the copy has room for a vector behind its end.
+                    unsafe {
+                        for i in (0..begin).step_by(V::LANES) {
+                            V::splat(T::ZERO).store(copy.add(i));
+                        }
+                        let from = row.wrapping_add(first);
+                        let (mut i, count) = (0, end - begin);
+                        if step == 1 {
+                            while i + V::LANES <= count {
+                                V::load(from.add(i)).store(copy.add(begin + i));
+                                i += V::LANES;
+                            }
+                            if i < count {
+                                V::load_part(from.add(i), count - i).store(copy.add(begin + i));
+                            }
+                        } else {
+                            for i in 0..count {
+                                *copy.add(begin + i) = *from.add(i * step);
+                            }
+                        }
+                        for i in (end..width).step_by(V::LANES) {
+                            V::splat(T::ZERO).store(copy.add(i));
+                        }
+                        copy = copy.add(width);
+                    }
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ mod tests;
 mod weight;
 
 use crate::Float;
+use crate::threads::parallel_chunks;
 use sweep::Sweep;
 
 /// Sizes of a convolution. One or two spatial axes are passed as three: the leading ones have input, kernel, stride,
@@ -101,7 +102,7 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
     g.check(x.len(), w.len(), y.len());
     let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let shift = |axis: usize, k: usize| (k * g.dilation[axis]) as isize - g.padding[axis] as isize;
-    Sweep {
+    let sweep = Sweep {
         batch: g.batch,
         groups: g.groups,
         channels,
@@ -117,8 +118,11 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
         target: g.output,
         target_origin: [0; 3],
         target_step: [1; 3],
+    };
+    if sweep.is_empty() {
+        y.fill(T::ZERO);
     }
-    .run(x, w, y);
+    sweep.run(x, w, y);
 }
 
 /// The gradient of `x`, the transpose of [`forward`] in its input; also serves as transposed convolution.
@@ -131,6 +135,7 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
 pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     g.check(gx.len(), w.len(), gy.len());
     let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
+    let mut classes = vec![];
     for z in 0..g.stride[0].min(g.input[0]) {
         for y in 0..g.stride[1].min(g.input[1]) {
             for x in 0..g.stride[2].min(g.input[2]) {
@@ -164,10 +169,15 @@ pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T
                         sweep.weights.push(index);
                     }
                 }
-                sweep.run(gy, w, gx);
+                classes.push(sweep);
             }
         }
     }
+    if classes.iter().any(Sweep::is_empty) {
+        // Some elements are reached by no position of the kernel.
+        parallel_chunks(gx, 1 << 16, |_, gx| gx.fill(T::ZERO));
+    }
+    classes.iter().for_each(|sweep| sweep.run(gy, w, gx));
 }
 
 /// The gradient of `w`: `gw[o, c, t] = Σ_b Σ_p gy[b, o, p] · x[b, c, p · stride + t · dilation − padding]`.

@@ -86,16 +86,18 @@ struct Run {
 }
 
 impl Sweep {
+    /// Whether there is nothing to add up; then [`Sweep::run`] writes nothing, and the output is to be zero.
+    pub(super) fn is_empty(&self) -> bool {
+        self.taps.is_empty() || self.channels == 0
+    }
+
     /// Does the whole sweep.
     pub(super) fn run<T: Float>(&self, x: &[T], w: &[T], y: &mut [T]) {
         let positions: usize = self.grid.iter().product();
-        if self.batch * self.groups * self.rows * positions == 0 {
+        if self.is_empty() || self.batch * self.groups * self.rows * positions == 0 {
             return;
         }
         let y = SendPointer(y.as_mut_ptr());
-        if self.taps.is_empty() || self.channels == 0 {
-            return self.clear(&y);
-        }
         let cut = self.cut();
         let depth = self.channels * self.taps.len();
         let panel = pack::left_size(self.rows, depth);
@@ -125,17 +127,6 @@ impl Sweep {
                 }
             });
         });
-    }
-
-    /// Zeros where no tap reaches.
-    fn clear<T: Float>(&self, y: &SendPointer<T>) {
-        for plane in 0..self.batch * self.groups * self.rows {
-            for index in 0..self.grid.iter().product() {
-                let position = self.position(index, self.grid, [0; 2]);
-                // SAFETY: the position lies inside its plane of `y`, which nothing else writes now.
-                unsafe { *y.at(plane * self.target_size() + self.target_offset(position)) = T::ZERO };
-            }
-        }
     }
 
     fn target_size(&self) -> usize {
@@ -220,11 +211,13 @@ impl Sweep {
 
     /// Copies a block of channels of a cell's images: `[image][channel][plane]`.
     fn copy<T: Float>(&self, cut: &Cut, cell: &Cell, channel: usize, channels: usize, x: &[T], copy: &mut [T]) {
-        let source: usize = self.source.iter().product();
-        for (index, copy) in copy.chunks_exact_mut(cut.layout.plane).take(cell.images * channels).enumerate() {
+        let (source, plane) = (self.source.iter().product::<usize>(), cut.layout.plane);
+        assert!(copy.len() >= cell.images * channels * plane + 16);
+        for index in 0..cell.images * channels {
             let (image, c) = (cell.image + index / channels, channel + index % channels);
-            let plane = (image * self.groups + cell.group) * self.channels + c;
-            cut.layout.copy(cell.first, &x[plane * source..][..source], copy);
+            let from = (image * self.groups + cell.group) * self.channels + c;
+            // SAFETY: the planes lie one after the other in the copy, which is longer than all of them.
+            unsafe { cut.layout.copy(cell.first, &x[from * source..][..source], copy.as_mut_ptr().add(index * plane)) };
         }
     }
 

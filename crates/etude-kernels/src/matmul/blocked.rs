@@ -8,10 +8,12 @@ use crate::threads::{SendPointer, parallel};
 
 /// Depth of a panel: a strip of it (16 KiB) stays in the first-level cache.
 const DEPTH: usize = 256;
-/// Rows of a task.
-const TASK_ROWS: usize = 48;
+/// Most rows of a task: a panel of so many (192 KiB) stays in the second-level cache.
+const TASK_ROWS: usize = 192;
+/// Tasks a product is cut in, at least, if its size allows.
+const TASKS: usize = 12;
 /// Columns of a task.
-const TASK_COLUMNS: usize = 512;
+const TASK_COLUMNS: usize = 256;
 /// Elements of the right side packed at a time.
 const PACKED: usize = 1 << 21;
 
@@ -56,10 +58,13 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
                 pack::right(depth, width, source, p.b_row, p.b_column, packed.at(start * padded + column * depth));
             }
         });
-        let row_tasks = p.m.div_ceil(TASK_ROWS);
-        parallel(row_tasks * p.n.div_ceil(TASK_COLUMNS), |task| {
-            let (row, column) = (task % row_tasks * TASK_ROWS, task / row_tasks * TASK_COLUMNS);
-            let (rows, width) = (TASK_ROWS.min(p.m - row), TASK_COLUMNS.min(p.n - column));
+        let column_tasks = p.n.div_ceil(TASK_COLUMNS);
+        let most = TASKS.div_ceil(column_tasks);
+        let task_rows = (p.m.div_ceil(most).next_multiple_of(ROWS)).clamp(4 * ROWS, TASK_ROWS);
+        let row_tasks = p.m.div_ceil(task_rows);
+        parallel(row_tasks * column_tasks, |task| {
+            let (row, column) = (task % row_tasks * task_rows, task / row_tasks * TASK_COLUMNS);
+            let (rows, width) = (task_rows.min(p.m - row), TASK_COLUMNS.min(p.n - column));
             // SAFETY: this task's rows and columns, which no other task writes; the panel is complete.
             unsafe { rows_part(p, row, rows, column, width, block, padded, &packed) };
         });

@@ -83,6 +83,7 @@ impl<T: Float> Strip<T> {
     ) {
         // SAFETY: `R` rows and `C` vectors of columns are there to read; of `c` only `columns` are touched.
         unsafe {
+            (0..R).for_each(|i| cpu::prefetch(c.add(i * self.c_row)));
             let sums = accumulate::<T, V, R, C>(self.depth, a, a_row, a_step, self.b, self.b_step);
             for i in 0..R {
                 let to = c.add(i * self.c_row);

@@ -5,6 +5,7 @@ use super::kernel::{Dots, ROWS, Strip, columns};
 use super::scratch::{self, Purpose};
 use super::{GRAIN, Product, pack};
 use crate::Float;
+use crate::cpu;
 use crate::threads::parallel;
 
 /// Up to so many rows the right side is read where it lies, if it lies well.
@@ -24,7 +25,9 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
     }
     if p.n >= p.m {
         let wide = columns::<T>();
-        let chunk = p.n.div_ceil(tasks).div_ceil(wide) * wide;
+        // A right side read along its rows wants long ones.
+        let least = if p.b_column == 1 && p.m <= FEW { 1024 } else { wide };
+        let chunk = p.n.div_ceil(tasks).next_multiple_of(wide).max(least);
         // SAFETY: parts of the product, whose columns no other task writes.
         parallel(p.n.div_ceil(chunk), |task| unsafe {
             piece(p.columns(task * chunk, chunk.min(p.n - task * chunk)));
@@ -109,7 +112,8 @@ unsafe fn strips<T: Float>(p: Product<T>) {
     let in_cache = p.k as isize * p.b_row.abs() <= 4096;
     let direct = p.b_column == 1 && (p.m <= FEW || in_cache);
     // Where the right side is read along its rows, few rows at a time keep the reads sequential.
-    let depth_limit = if direct && !in_cache { 32 } else { 256 };
+    let ahead = direct && !in_cache;
+    let depth_limit = if direct && !in_cache { 16 } else { 256 };
     scratch::with(Purpose::Small, depth_limit.min(p.k) * wide, |panel: &mut [T]| {
         let mut done = 0;
         while done < p.k {
@@ -123,6 +127,9 @@ unsafe fn strips<T: Float>(p: Product<T>) {
                 unsafe {
                     if !in_place {
                         pack::right(depth, width, b, p.b_row, p.b_column, panel.as_mut_ptr());
+                    }
+                    if ahead {
+                        (0..depth).for_each(|q| cpu::prefetch(b.wrapping_offset(q as isize * p.b_row + 256)));
                     }
                     let strip = Strip {
                         rows: p.m,

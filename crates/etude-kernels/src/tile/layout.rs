@@ -31,6 +31,8 @@ pub(super) struct Layout {
     pub block: PerAxis<usize>,
     /// Tiles along each axis.
     pub counts: PerAxis<usize>,
+    /// The order in which tiles are visited, outermost axis first.
+    walk: PerAxis<u8>,
     /// The first axis along which the block is more than 1 (`axes` if none).
     pub first_blocked: usize,
 }
@@ -61,6 +63,7 @@ impl Layout {
             reduced: [false; MAX_AXES],
             block: [1; MAX_AXES],
             counts: [1; MAX_AXES],
+            walk: std::array::from_fn(|axis| axis as u8),
             first_blocked: 0,
         };
         // The operands' strides hold one entry for each axis of `shape` that is not 1, in the same order.
@@ -124,6 +127,8 @@ impl Layout {
         let across = self.across(operands);
         if let Some(axis) = across {
             let inner = self.axes - 1;
+            // Walked first, so that the pages of the jumping operand stay known.
+            self.walk[axis..self.axes].rotate_left(1);
             self.block[inner] = even_part(self.sizes[inner], 64, 1);
             room /= self.block[inner];
             self.block[axis] = even_part(self.sizes[axis], room.min(64), 16);
@@ -183,9 +188,15 @@ impl Layout {
         (0..self.axes).filter(|&axis| self.reduced[axis] == reduced).map(|axis| self.counts[axis]).product()
     }
 
+    /// The axes of one kind, those whose tiles follow each other first.
+    fn walked(&self, reduced: bool) -> impl Iterator<Item = usize> {
+        let walk = self.walk[..self.axes].iter().rev().map(|&axis| axis as usize);
+        walk.filter(move |&axis| self.reduced[axis] == reduced)
+    }
+
     /// Sets the tile coordinates of one kind of axes to those of tile number `index`.
     pub(super) fn seek(&self, coordinates: &mut PerAxis<usize>, reduced: bool, mut index: usize) {
-        for axis in (0..self.axes).rev().filter(|&axis| self.reduced[axis] == reduced) {
+        for axis in self.walked(reduced) {
             coordinates[axis] = index % self.counts[axis];
             index /= self.counts[axis];
         }
@@ -193,7 +204,7 @@ impl Layout {
 
     /// Moves the tile coordinates of one kind of axes to the next tile, from the last one to the first.
     pub(super) fn advance(&self, coordinates: &mut PerAxis<usize>, reduced: bool) {
-        for axis in (0..self.axes).rev().filter(|&axis| self.reduced[axis] == reduced) {
+        for axis in self.walked(reduced) {
             coordinates[axis] += 1;
             if coordinates[axis] < self.counts[axis] {
                 return;
@@ -263,7 +274,8 @@ pub(super) unsafe fn copy_strided(
     let (inner, outer) = (loops[0], loops[1]);
     let short = inner.count <= 8 && outer.count > 2 * inner.count;
     let crossing = inner.from.unsigned_abs() > outer.from.unsigned_abs() && outer.from != 0 && outer.count >= 8;
-    if short || crossing {
+    let repeats = outer.from == 0 && inner.from == 1;
+    if (short && !repeats) || crossing {
         loops.swap(0, 1);
     }
     // SAFETY: passed on.
@@ -284,6 +296,16 @@ unsafe fn copy_loops<T: Copy>(to: *mut T, from: *const T, loops: &[Loop]) {
     unsafe {
         match *outer {
             [] => copy_line(to, from, inner),
+            [one] if one.from == 0 && (inner.to, inner.from, one.to) == (1, 1, inner.count as isize) => {
+                // The same row again and again: what is there already is copied, twice as much each time.
+                copy_line(to, from, inner);
+                let (mut done, total) = (inner.count, inner.count * one.count);
+                while done < total {
+                    let part = done.min(total - done);
+                    std::ptr::copy_nonoverlapping(to as *const T, to.add(done), part);
+                    done += part;
+                }
+            }
             [one] => {
                 for i in 0..one.count as isize {
                     copy_line(to.offset(i * one.to), from.offset(i * one.from), inner);

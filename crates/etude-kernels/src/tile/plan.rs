@@ -1,31 +1,81 @@
 //! What one call decides once its sizes and strides are known: layout, uniform values, who writes straight to memory.
 
-use super::kernels::{Kernel, splat};
+use super::kernels::{Kernel, Kernels, splat};
 use super::layout::{Form, Layout, MAX_AXES, Operand, contiguous};
 use super::prepare::{Kind, Node, Prepared};
 use super::{Input, Scalar, Source};
 use crate::Buffer;
+use std::sync::Arc;
 
-/// Everything the tasks of one call share.
-pub(super) struct Plan<'a> {
-    pub prepared: &'a Prepared,
+/// All that sizes, strides and offsets decide. Kept with the program for the next call, which mostly brings the same.
+pub(super) struct Resolved {
+    key: Key,
     pub layout: Layout,
     /// Inputs, then outputs.
     pub operands: Vec<Operand>,
-    /// The address of each operand's first element.
-    pub bases: Vec<*mut u8>,
+    /// Bytes each operand's buffer must have.
+    needed: Vec<usize>,
     /// What is placed at the start of each tile.
     pub binds: Vec<Bind>,
     /// What is done once a task: uniform values that never change.
     pub once: Vec<Step>,
     /// What is done for each tile.
     pub steps: Vec<Step>,
-    /// Scalars: value and bytes.
-    pub scalars: Vec<(usize, [u8; 8])>,
     /// Values, spread ones included.
     pub values: usize,
     /// Tile buffers: computed values, then loads, then spread values.
     pub slots: usize,
+}
+
+/// What a [`Resolved`] was made for.
+struct Key {
+    kept: Vec<usize>,
+    reduced: Vec<usize>,
+    /// Offset, and the output an in-place input stands for.
+    inputs: Vec<(usize, Option<usize>)>,
+    /// The inputs' strides, one after the other.
+    strides: Vec<isize>,
+}
+
+impl Key {
+    fn new(kept: &[usize], reduced: &[usize], inputs: &[Input]) -> Key {
+        Key {
+            kept: kept.to_vec(),
+            reduced: reduced.to_vec(),
+            inputs: inputs.iter().map(|input| (input.offset, input.source.output())).collect(),
+            strides: inputs.iter().flat_map(|input| input.strides).copied().collect(),
+        }
+    }
+
+    fn fits(&self, kept: &[usize], reduced: &[usize], inputs: &[Input]) -> bool {
+        let rank = kept.len() + reduced.len();
+        self.kept == kept
+            && self.reduced == reduced
+            && self.inputs.len() == inputs.len()
+            && self.inputs.iter().zip(inputs).enumerate().all(|(number, (&(offset, output), input))| {
+                let strides = &self.strides[number * rank..(number + 1) * rank];
+                offset == input.offset && output == input.source.output() && strides == input.strides
+            })
+    }
+}
+
+impl Source<'_> {
+    /// The output this stands for.
+    fn output(&self) -> Option<usize> {
+        match *self {
+            Source::Buffer(_) => None,
+            Source::Output(output) => Some(output),
+        }
+    }
+}
+
+/// Everything the tasks of one call share.
+pub(super) struct Plan<'a> {
+    pub prepared: &'a Prepared,
+    pub resolved: &'a Resolved,
+    /// The address of each operand's first element.
+    pub bases: &'a [*mut u8],
+    pub scalars: &'a [Scalar],
 }
 
 // SAFETY: the pointers are to the operands of the call, which outlive it; tasks write disjoint parts of the outputs and
@@ -60,16 +110,20 @@ pub(super) enum Step {
     Reduce { number: usize, from: usize },
 }
 
-impl<'a> Plan<'a> {
-    /// Decides everything, and checks every bound on which the unsafe code rests.
-    pub(super) fn new(
-        prepared: &'a Prepared,
-        kept: &[usize],
-        reduced: &[usize],
-        inputs: &[Input],
-        scalars: &[Scalar],
-        outputs: &mut [&mut Buffer],
-    ) -> Plan<'a> {
+impl Prepared {
+    /// What was decided for a call like this, now or earlier.
+    pub(super) fn resolve(&self, kept: &[usize], reduced: &[usize], inputs: &[Input]) -> Arc<Resolved> {
+        let mut last = self.last.lock().unwrap_or_else(|poison| poison.into_inner());
+        match &*last {
+            Some(resolved) if resolved.key.fits(kept, reduced, inputs) => resolved.clone(),
+            _ => last.insert(Arc::new(Resolved::new(self, kept, reduced, inputs))).clone(),
+        }
+    }
+}
+
+impl Resolved {
+    /// Decides everything, and checks every bound on which the unsafe code rests, but for the buffers' sizes.
+    fn new(prepared: &Prepared, kept: &[usize], reduced: &[usize], inputs: &[Input]) -> Resolved {
         let program = &prepared.program;
         let folds = !prepared.reductions.is_empty();
         let rank = kept.len() + reduced.len();
@@ -77,27 +131,20 @@ impl<'a> Plan<'a> {
         let axes: usize = all().filter(|&size| size != 1).count();
         assert!(axes <= MAX_AXES, "tile program over {axes} axes; {MAX_AXES} are supported");
         assert_eq!(inputs.len(), program.inputs.len(), "tile program: number of inputs");
-        assert_eq!(outputs.len(), program.outputs.len(), "tile program: number of outputs");
 
-        // Outputs first: their strides over the axes that are not 1.
+        // Axes of size 1 play no part.
         let mut sizes = [1; MAX_AXES];
         all().filter(|&size| size != 1).enumerate().for_each(|(axis, size)| sizes[axis] = size);
         let sizes = &sizes[..axes];
         let first_reduced = kept.iter().filter(|&&size| size != 1).count();
-        let mut operands = Vec::with_capacity(inputs.len() + outputs.len());
-        let mut bases = Vec::with_capacity(inputs.len() + outputs.len());
-        let mut folded = vec![false; outputs.len()];
-        for node in &prepared.nodes {
-            if let Node::Reduce { output, .. } = *node {
-                folded[output] = true;
-            }
-        }
+        let folded = &prepared.folded;
         let product = |sizes: &[usize]| {
             sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).expect("tile program: size overflows")
         };
         let (total, outer) = (product(sizes), product(&sizes[..first_reduced]));
         let whole = contiguous(sizes, |_| true);
         let partial = contiguous(sizes, |axis| axis < first_reduced);
+        let (mut operands, mut needed) = (Vec::new(), Vec::new());
 
         for (number, (input, dtype)) in inputs.iter().zip(&program.inputs).enumerate() {
             assert_eq!(input.strides.len(), rank, "tile program, input {number}: one stride for each axis");
@@ -109,172 +156,222 @@ impl<'a> Plan<'a> {
                 let reach = (size as i128 - 1) * stride as i128;
                 if reach < 0 { low += reach } else { high += reach }
             }
-            let (base, elements) = match input.source {
-                Source::Buffer(buffer) => (buffer.as_slice::<u8>().as_ptr() as *mut u8, buffer.bytes() / dtype.size()),
-                Source::Output(output) => {
-                    assert!(
-                        output < outputs.len()
-                            && !folded[output]
-                            && input.offset == 0
-                            && strides == whole
-                            && program.outputs[output].size() == dtype.size(),
-                        "tile program, input {number}: an in-place input stands exactly where its output does"
-                    );
-                    let buffer = &mut outputs[output];
-                    (buffer.as_mut_slice::<u8>().as_mut_ptr(), buffer.bytes() / dtype.size())
-                }
-            };
-            assert!(low >= 0 && high < elements as i128, "tile program, input {number}: reaches outside of its buffer");
-            // SAFETY: the offset was found to lie inside the buffer.
-            bases.push(unsafe { base.add(input.offset * dtype.size()) });
+            if let Source::Output(output) = input.source {
+                assert!(
+                    output < folded.len()
+                        && !folded[output]
+                        && input.offset == 0
+                        && strides == whole
+                        && program.outputs[output].size() == dtype.size(),
+                    "tile program, input {number}: an in-place input stands exactly where its output does"
+                );
+            }
+            let bytes = usize::try_from((high + 1) * dtype.size() as i128);
+            assert!(low >= 0 && bytes.is_ok(), "tile program, input {number}: reaches outside of its buffer");
+            needed.push(bytes.unwrap_or(usize::MAX));
             operands.push(Operand { strides, size: dtype.size(), folded: false });
         }
-        for (number, (buffer, dtype)) in outputs.iter_mut().zip(&program.outputs).enumerate() {
-            let elements = if folded[number] { outer } else { total };
-            assert!(buffer.bytes() / dtype.size() >= elements, "tile program, output {number}: buffer too small");
-            bases.push(buffer.as_mut_slice::<u8>().as_mut_ptr());
-            let strides = if folded[number] { partial } else { whole };
-            operands.push(Operand { strides, size: dtype.size(), folded: folded[number] });
+        for (&folded, dtype) in folded.iter().zip(&program.outputs) {
+            let (elements, strides) = if folded { (outer, partial) } else { (total, whole) };
+            needed.push(elements.checked_mul(dtype.size()).expect("tile program: size overflows"));
+            operands.push(Operand { strides, size: dtype.size(), folded });
         }
 
         let shape = sizes.iter().enumerate().map(|(axis, &size)| (size, folds && axis >= first_reduced));
         let layout = Layout::new(shape, &mut operands, folds, prepared.tile);
-        let mut plan = Plan {
+        let values = prepared.values.len();
+        let mut resolver = Resolver {
             prepared,
-            layout,
-            operands,
-            bases,
-            binds: Vec::with_capacity(inputs.len() + outputs.len()),
-            once: Vec::new(),
-            steps: Vec::with_capacity(prepared.nodes.len()),
-            scalars: Vec::new(),
-            values: prepared.values.len(),
-            slots: prepared.slots,
+            inputs,
+            resolved: Resolved {
+                key: Key::new(kept, reduced, inputs),
+                layout,
+                needed,
+                binds: Vec::new(),
+                once: Vec::new(),
+                steps: Vec::new(),
+                values,
+                slots: prepared.slots,
+                operands,
+            },
+            uniform: vec![(false, false); values],
+            spread: Vec::new(),
+            direct: vec![false; values],
+            written: vec![usize::MAX; folded.len()],
+            pointed: vec![false; folded.len()],
         };
-        plan.resolve(inputs, scalars);
-        plan
+        resolver.resolve();
+        resolver.resolved
+    }
+
+    /// Writes the address of each operand's first element to `bases`, once the buffers are found large enough.
+    pub(super) fn place(&self, bases: &mut [*mut u8], inputs: &[Input], outputs: &mut [&mut Buffer]) {
+        assert_eq!(inputs.len() + outputs.len(), bases.len(), "tile program: number of outputs");
+        for (number, input) in inputs.iter().enumerate() {
+            let (base, bytes) = match input.source {
+                Source::Buffer(buffer) => (buffer.as_slice::<u8>().as_ptr() as *mut u8, buffer.bytes()),
+                Source::Output(output) => (outputs[output].as_mut_slice::<u8>().as_mut_ptr(), outputs[output].bytes()),
+            };
+            assert!(bytes >= self.needed[number], "tile program, input {number}: reaches outside of its buffer");
+            // SAFETY: the offset lies inside the buffer, which reaches beyond it.
+            bases[number] = unsafe { base.add(input.offset * self.operands[number].size) };
+        }
+        for (number, buffer) in outputs.iter_mut().enumerate() {
+            let operand = inputs.len() + number;
+            assert!(buffer.bytes() >= self.needed[operand], "tile program, output {number}: buffer too small");
+            bases[operand] = buffer.as_mut_slice::<u8>().as_mut_ptr();
+        }
+    }
+}
+
+/// A [`Resolved`] in the making.
+struct Resolver<'a> {
+    prepared: &'a Prepared,
+    inputs: &'a [Input<'a>],
+    resolved: Resolved,
+    /// For each value, whether it is one element a tile, and whether it is the same for every tile.
+    uniform: Vec<(bool, bool)>,
+    /// Pairs of a uniform value and its copy that is spread over tiles.
+    spread: Vec<(usize, usize)>,
+    /// Whether a value's producer writes straight to an output.
+    direct: Vec<bool>,
+    /// For each output, the node that writes it.
+    written: Vec<usize>,
+    /// Whether some input stands in for the output.
+    pointed: Vec<bool>,
+}
+
+impl Resolver<'_> {
+    /// The form of operand `operand`'s tiles.
+    fn form(&self, operand: usize) -> Form {
+        self.resolved.layout.form(&self.resolved.operands[operand])
     }
 
     /// Turns nodes into binds and steps.
-    fn resolve(&mut self, inputs: &[Input], scalars: &[Scalar]) {
-        let nodes = &self.prepared.nodes;
-        // Whether a value is one element a tile, and whether it is the same for every tile.
-        let mut uniform = vec![(false, false); self.values];
-        let mut producer = vec![usize::MAX; self.values];
-        // The spread copy of a uniform value, once there is one.
-        let mut spread: Vec<(usize, usize)> = Vec::new();
-        // Loads are placed last, when it is known which outputs are written when.
-        for (index, node) in nodes.iter().enumerate() {
+    fn resolve(&mut self) {
+        self.find_uniform();
+        self.write_straight();
+        for node in &self.prepared.nodes {
+            match *node {
+                Node::Load { to, input } => self.load(to, input),
+                Node::Scalar { .. } => {}
+                Node::Compute { kernels, to, arguments, kind, .. } => self.compute(&kernels, to, arguments, kind),
+                Node::Store { output, from } => {
+                    let operand = self.inputs.len() + output;
+                    if !self.resolved.binds.iter().any(|bind| bind.value == from && bind.operand == operand) {
+                        let from = self.whole_tile(from);
+                        let direct = self.form(operand) == Form::Direct;
+                        self.resolved.steps.push(Step::Store { operand, from, direct });
+                    }
+                }
+                Node::Reduce { number, from, .. } => {
+                    let from = self.whole_tile(from);
+                    self.resolved.steps.push(Step::Reduce { number, from });
+                }
+            }
+        }
+    }
+
+    /// Finds which values are one element a tile.
+    fn find_uniform(&mut self) {
+        for node in &self.prepared.nodes {
             match *node {
                 Node::Load { to, input } => {
-                    let operand = &self.operands[input];
-                    let one = self.layout.form(operand) == Form::Uniform;
-                    uniform[to] = (one, one && operand.strides[..self.layout.axes].iter().all(|&s| s == 0));
+                    let one = self.form(input) == Form::Uniform;
+                    let strides = &self.resolved.operands[input].strides[..self.resolved.layout.axes];
+                    self.uniform[to] = (one, one && strides.iter().all(|&stride| stride == 0));
                 }
-                Node::Scalar { to, index } => {
-                    let value =
-                        scalars.get(index).unwrap_or_else(|| panic!("tile program: there is no scalar {index}"));
-                    self.scalars.push((to, value.bytes(self.prepared.values[to].dtype)));
-                    uniform[to] = (true, true);
-                }
+                Node::Scalar { to, .. } => self.uniform[to] = (true, true),
                 Node::Compute { to, .. } => {
-                    let reads = node.reads();
-                    uniform[to] = (reads.iter().all(|&v| uniform[v].0), reads.iter().all(|&v| uniform[v].1));
-                    producer[to] = index;
+                    let uniform = &self.uniform;
+                    let each = |(one, same): (bool, bool), &v: &usize| (one && uniform[v].0, same && uniform[v].1);
+                    self.uniform[to] = node.reads().iter().fold((true, true), each);
                 }
                 _ => {}
             }
         }
-        // A store whose value is computed lets the producer write to memory; `written` says when an output changes.
-        let mut direct = vec![false; self.values];
-        let mut written = vec![usize::MAX; self.operands.len()];
-        for (index, node) in nodes.iter().enumerate() {
+    }
+
+    /// Lets the producers of stored values write to memory where they can, and notes when each output is written.
+    fn write_straight(&mut self) {
+        for (index, node) in self.prepared.nodes.iter().enumerate() {
             if let Node::Store { output, from } = *node {
-                let operand = inputs.len() + output;
-                written[operand] = index;
-                let computed = producer[from] != usize::MAX && !uniform[from].0 && !direct[from];
-                if computed && self.layout.form(&self.operands[operand]) == Form::Direct {
-                    direct[from] = true;
-                    written[operand] = producer[from];
-                    self.binds.push(Bind { value: from, operand, action: BindAction::Point });
+                self.written[output] = index;
+                let operand = self.inputs.len() + output;
+                if let Some(producer) = self.prepared.values[from].producer
+                    && !self.uniform[from].0
+                    && !self.direct[from]
+                    && self.form(operand) == Form::Direct
+                {
+                    self.direct[from] = true;
+                    self.written[output] = producer;
+                    self.resolved.binds.push(Bind { value: from, operand, action: BindAction::Point });
                 }
             }
         }
-        // Outputs that some input stands in for.
-        let mut pointed = vec![false; self.operands.len() - inputs.len()];
-        let tile_is_one = self.layout.first_blocked == self.layout.axes;
-        for node in nodes {
-            match *node {
-                Node::Load { to, input } => {
-                    let hazard = match inputs[input].source {
-                        Source::Buffer(_) => false,
-                        Source::Output(output) => {
-                            let (last, write) = (self.prepared.values[to].last_use, written[inputs.len() + output]);
-                            // A kernel writes over one argument at most.
-                            last > write || (last == write && !self.overwrites(write, to)) || pointed[output]
-                        }
-                    };
-                    let in_place = matches!(inputs[input].source, Source::Output(_));
-                    let action = match self.layout.form(&self.operands[input]) {
-                        Form::Uniform => BindAction::Uniform,
-                        Form::Direct if !hazard => {
-                            if let Source::Output(output) = inputs[input].source {
-                                pointed[output] = true;
-                            }
-                            BindAction::Point
-                        }
-                        _ => {
-                            self.slots += 1;
-                            BindAction::Gather(self.slots - 1, !in_place)
-                        }
-                    };
-                    self.binds.push(Bind { value: to, operand: input, action });
+    }
+
+    /// Places input `input` as value `to`.
+    fn load(&mut self, to: usize, input: usize) {
+        let (hazard, output) = match self.inputs[input].source {
+            Source::Buffer(_) => (false, None),
+            Source::Output(output) => {
+                // The old value must not be read after the new one is written, or in the same step unless the kernel
+                // works in place; and a kernel writes over one argument at most.
+                let (last, write) = (self.prepared.values[to].last_use, self.written[output]);
+                let spoilt = last > write || (last == write && !self.overwrites(write, to));
+                (spoilt || self.pointed[output], Some(output))
+            }
+        };
+        let action = match self.form(input) {
+            Form::Uniform => BindAction::Uniform,
+            Form::Direct if !hazard => {
+                if let Some(output) = output {
+                    self.pointed[output] = true;
                 }
-                Node::Scalar { .. } => {}
-                Node::Compute { kernels, to, mut arguments, kind } => {
-                    if uniform[to].0 {
-                        // Of one element each, uniform arguments are whole tiles.
-                        let step = Step::Compute { kernel: kernels.tiles, to, arguments, one: true };
-                        if uniform[to].1 {
-                            self.once.push(step)
-                        } else {
-                            self.steps.push(step)
-                        }
-                        continue;
-                    }
-                    let first = (kind == Kind::Select) as usize;
-                    let kernel = match kernels.uniform {
-                        Some(forms) => {
-                            let bit = |place: usize| uniform[arguments[place]].0 as usize;
-                            forms[bit(first) | bit(first + 1) << 1]
-                        }
-                        None => kernels.tiles,
-                    };
-                    for (place, argument) in arguments[..kind.arguments()].iter_mut().enumerate() {
-                        if uniform[*argument].0 && (kernels.uniform.is_none() || place < first) {
-                            *argument = self.spread(*argument, uniform[*argument].1, &mut spread);
-                        }
-                    }
-                    self.steps.push(Step::Compute { kernel, to, arguments, one: false });
-                }
-                Node::Store { output, from } => {
-                    let operand = inputs.len() + output;
-                    let stored = self.binds.iter().any(|bind| bind.value == from && bind.operand == operand);
-                    if stored {
-                        continue;
-                    }
-                    let one = uniform[from].0 && !tile_is_one;
-                    let from = if one { self.spread(from, uniform[from].1, &mut spread) } else { from };
-                    let direct = self.layout.form(&self.operands[operand]) == Form::Direct;
-                    self.steps.push(Step::Store { operand, from, direct });
-                }
-                Node::Reduce { number, from, .. } => {
-                    let one = uniform[from].0 && !tile_is_one;
-                    let from = if one { self.spread(from, uniform[from].1, &mut spread) } else { from };
-                    self.steps.push(Step::Reduce { number, from });
-                }
+                BindAction::Point
+            }
+            _ => {
+                self.resolved.slots += 1;
+                BindAction::Gather(self.resolved.slots - 1, output.is_none())
+            }
+        };
+        self.resolved.binds.push(Bind { value: to, operand: input, action });
+    }
+
+    /// Chooses the kernel of a computation.
+    fn compute(&mut self, kernels: &Kernels, to: usize, mut arguments: [usize; 3], kind: Kind) {
+        let (one, invariant) = self.uniform[to];
+        if one {
+            // Of one element each, uniform arguments are whole tiles.
+            self.push(invariant, Step::Compute { kernel: kernels.tiles, to, arguments, one });
+            return;
+        }
+        let first = (kind == Kind::Select) as usize;
+        let kernel = match kernels.uniform {
+            Some(forms) => {
+                let patterns = arguments[first..kind.arguments()].iter().enumerate();
+                forms[patterns.map(|(place, &v)| (self.uniform[v].0 as usize) << place).sum::<usize>()]
+            }
+            None => kernels.tiles,
+        };
+        for (place, argument) in arguments[..kind.arguments()].iter_mut().enumerate() {
+            if self.uniform[*argument].0 && (kernels.uniform.is_none() || place < first) {
+                *argument = self.spread(*argument);
             }
         }
+        self.resolved.steps.push(Step::Compute { kernel, to, arguments, one });
+    }
+
+    /// Adds a step, once a task if its result never changes.
+    fn push(&mut self, invariant: bool, step: Step) {
+        if invariant { self.resolved.once.push(step) } else { self.resolved.steps.push(step) }
+    }
+
+    /// The number of a value that holds `value` in every place of a tile.
+    fn whole_tile(&mut self, value: usize) -> usize {
+        let tile_is_one = self.resolved.layout.first_blocked == self.resolved.layout.axes;
+        if self.uniform[value].0 && !tile_is_one { self.spread(value) } else { value }
     }
 
     /// Whether node `index` may write its result over `value` while it reads it.
@@ -288,22 +385,19 @@ impl<'a> Plan<'a> {
     }
 
     /// The number of a value that holds uniform `value` in every place of a tile.
-    fn spread(&mut self, value: usize, invariant: bool, known: &mut Vec<(usize, usize)>) -> usize {
-        if let Some(&(_, copy)) = known.iter().find(|pair| pair.0 == value) {
+    fn spread(&mut self, value: usize) -> usize {
+        if let Some(&(_, copy)) = self.spread.iter().find(|pair| pair.0 == value) {
             return copy;
         }
-        let copy = self.values;
-        self.values += 1;
-        self.slots += 1;
-        known.push((value, copy));
-        self.binds.push(Bind { value: copy, operand: usize::MAX, action: BindAction::Gather(self.slots - 1, true) });
+        let copy = self.resolved.values;
+        self.resolved.values += 1;
+        self.resolved.slots += 1;
+        self.spread.push((value, copy));
+        let action = BindAction::Gather(self.resolved.slots - 1, true);
+        self.resolved.binds.push(Bind { value: copy, operand: usize::MAX, action });
         let kernel = splat(self.prepared.values[value].dtype.size());
         let step = Step::Compute { kernel, to: copy, arguments: [value; 3], one: false };
-        if invariant {
-            self.once.push(step)
-        } else {
-            self.steps.push(step)
-        }
+        self.push(self.uniform[value].1, step);
         copy
     }
 }

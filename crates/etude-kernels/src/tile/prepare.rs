@@ -1,11 +1,14 @@
 //! Checking a program, and all that can be decided about it before sizes and strides are known.
 
+use super::fused::fused_kernels;
 use super::kernels::Kernels;
 use super::layout::tile_size;
+use super::plan::Resolved;
 use super::reduce::{Reduction, reduction};
 use super::table::{binary_cost, binary_kernels, cast_kernels, select_kernels, unary_cost, unary_kernels};
-use super::{Instruction, Program, Register};
+use super::{BinaryOp, Instruction, Program, Register};
 use crate::DType;
+use std::sync::{Arc, Mutex};
 
 /// Registers a program may use.
 pub const MAX_REGISTERS: usize = 64;
@@ -43,6 +46,12 @@ pub struct Prepared {
     pub(super) tile: usize,
     /// Bytes of the largest element.
     pub(super) largest: usize,
+    /// How many scalars a call must bring.
+    pub(super) scalars: usize,
+    /// What the last call decided.
+    pub(super) last: Arc<Mutex<Option<Arc<Resolved>>>>,
+    /// Whether each output is a reduction.
+    pub(super) folded: Vec<bool>,
     /// Simple instructions an element costs, roughly.
     pub(super) cost: usize,
     /// The reductions, in the order of their nodes.
@@ -57,16 +66,38 @@ pub(super) struct Value {
     pub last_use: usize,
     /// The tile buffer it lives in, if it is computed.
     pub slot: usize,
+    /// The node that computes it, if one does.
+    pub producer: Option<usize>,
 }
 
 /// One thing to do; arguments are numbers of values.
 #[derive(Clone, Copy)]
 pub(super) enum Node {
-    Load { to: usize, input: usize },
-    Scalar { to: usize, index: usize },
-    Compute { kernels: Kernels, to: usize, arguments: [usize; 3], kind: Kind },
-    Store { output: usize, from: usize },
-    Reduce { number: usize, output: usize, from: usize },
+    Load {
+        to: usize,
+        input: usize,
+    },
+    Scalar {
+        to: usize,
+        index: usize,
+    },
+    Compute {
+        /// The operation, if it is f32 arithmetic that may be fused.
+        op: Option<BinaryOp>,
+        kernels: Kernels,
+        to: usize,
+        arguments: [usize; 3],
+        kind: Kind,
+    },
+    Store {
+        output: usize,
+        from: usize,
+    },
+    Reduce {
+        number: usize,
+        output: usize,
+        from: usize,
+    },
 }
 
 /// How a computation treats its arguments.
@@ -76,6 +107,8 @@ pub(super) enum Kind {
     Binary,
     /// Condition first.
     Select,
+    /// Two binary operations in one, see [`super::fused`].
+    Fused,
 }
 
 impl Kind {
@@ -84,7 +117,7 @@ impl Kind {
         match self {
             Kind::Unary => 1,
             Kind::Binary => 2,
-            Kind::Select => 3,
+            Kind::Select | Kind::Fused => 3,
         }
     }
 }
@@ -110,6 +143,8 @@ impl Program {
         }
         let Builder { mut values, mut nodes, .. } = builder;
         drop_unread(&mut values, &mut nodes);
+        fuse(&values, &mut nodes);
+        drop_unread(&mut values, &mut nodes);
         let slots = place(&mut values, &nodes);
         let largest = values.iter().map(|v| v.dtype).max_by_key(|d| d.size()).unwrap_or(DType::F32);
         let loads = nodes.iter().filter(|n| matches!(n, Node::Load { .. })).count();
@@ -119,7 +154,21 @@ impl Program {
             Instruction::Binary { op, .. } => binary_cost(op),
             _ => 1,
         });
+        let mut folded = vec![false; self.outputs.len()];
+        for node in &nodes {
+            if let Node::Reduce { output, .. } = *node {
+                folded[output] = true;
+            }
+        }
+        let scalars = nodes.iter().filter_map(|node| match *node {
+            Node::Scalar { index, .. } => Some(index.saturating_add(1)),
+            _ => None,
+        });
+        let scalars = scalars.max().unwrap_or(0);
         Ok(Prepared {
+            folded,
+            scalars,
+            last: Arc::default(),
             cost: costs.sum::<usize>().max(1),
             tile: tile_size(slots + loads + self.outputs.len(), largest),
             largest: largest.size(),
@@ -162,7 +211,7 @@ impl Builder {
         let place = self.registers.get_mut(register as usize);
         let place = place.ok_or_else(|| format!("register {register}: there are only {MAX_REGISTERS}"))?;
         *place = Some(self.values.len());
-        self.values.push(Value { dtype, last_use: 0, slot: 0 });
+        self.values.push(Value { dtype, last_use: 0, slot: 0, producer: None });
         Ok(self.values.len() - 1)
     }
 
@@ -193,24 +242,32 @@ impl Builder {
                 let kernels = unary_kernels(op, dtype).ok_or_else(|| format!("there is no {op:?} of {dtype}"))?;
                 let from = self.read(from, dtype)?;
                 let result = if op == super::UnaryOp::IsNan { DType::Bool } else { dtype };
-                Node::Compute { kernels, to: self.write(to, result)?, arguments: [from; 3], kind: Kind::Unary }
+                Node::Compute {
+                    op: None,
+                    kernels,
+                    to: self.write(to, result)?,
+                    arguments: [from; 3],
+                    kind: Kind::Unary,
+                }
             }
             Instruction::Binary { op, dtype, to, a, b } => {
                 let kernels = binary_kernels(op, dtype).ok_or_else(|| format!("there is no {op:?} of {dtype}"))?;
                 let (a, b) = (self.read(a, dtype)?, self.read(b, dtype)?);
                 let result = if op.is_comparison() { DType::Bool } else { dtype };
-                Node::Compute { kernels, to: self.write(to, result)?, arguments: [a, b, b], kind: Kind::Binary }
+                let to = self.write(to, result)?;
+                let single = (dtype == DType::F32).then_some(op);
+                Node::Compute { op: single, kernels, to, arguments: [a, b, b], kind: Kind::Binary }
             }
             Instruction::Select { dtype, to, condition, a, b } => {
                 let arguments = [self.read(condition, DType::Bool)?, self.read(a, dtype)?, self.read(b, dtype)?];
                 let to = self.write(to, dtype)?;
-                Node::Compute { kernels: select_kernels(dtype), to, arguments, kind: Kind::Select }
+                Node::Compute { op: None, kernels: select_kernels(dtype), to, arguments, kind: Kind::Select }
             }
             Instruction::Cast { from_dtype, to_dtype, to, from } => {
                 let from = self.read(from, from_dtype)?;
                 let to = self.write(to, to_dtype)?;
                 let kernels = cast_kernels(from_dtype, to_dtype);
-                Node::Compute { kernels, to, arguments: [from; 3], kind: Kind::Unary }
+                Node::Compute { op: None, kernels, to, arguments: [from; 3], kind: Kind::Unary }
             }
             Instruction::Store { output, from } => {
                 claim(output, self.dtype(from)?)?;
@@ -249,11 +306,12 @@ impl Node {
     /// Whether the result may be written over value `argument`, both being tiles.
     pub(super) fn in_place(&self, argument: usize, values: &[Value]) -> bool {
         match *self {
-            Node::Compute { kernels, to, arguments: [a, b, _], kind } => {
+            Node::Compute { kernels, to, arguments: [a, b, c], kind, .. } => {
                 let same = kernels.in_place && values[to].dtype.size() == values[argument].dtype.size();
                 same && match kind {
                     Kind::Unary => a == argument,
                     Kind::Binary => (a == argument) != (b == argument),
+                    Kind::Fused => a == argument || b == argument || c == argument,
                     Kind::Select => false,
                 }
             }
@@ -272,17 +330,52 @@ fn drop_unread(values: &mut [Value], nodes: &mut Vec<Node>) {
     }
     nodes.retain(|node| node.makes().is_none_or(|value| read[value]));
     for (index, node) in nodes.iter().enumerate() {
+        if let Node::Compute { to, .. } = *node {
+            values[to].producer = Some(index);
+        }
         node.reads().iter().for_each(|&value| values[value].last_use = index);
+    }
+}
+
+/// Joins f32 arithmetic whose result is read once, by f32 arithmetic, with its reader. What it leaves unread is dropped
+/// afterwards.
+fn fuse(values: &[Value], nodes: &mut [Node]) {
+    let mut reads = vec![0; values.len()];
+    nodes.iter().flat_map(|node| node.reads()).for_each(|&value| reads[value] += 1);
+    // What depends on scalars alone is one element, once a call, and must stay apart.
+    let mut constant = vec![false; values.len()];
+    let mut producer = vec![usize::MAX; values.len()];
+    for index in 0..nodes.len() {
+        if let Some(value) = nodes[index].makes() {
+            producer[value] = index;
+            constant[value] =
+                !matches!(nodes[index], Node::Load { .. }) && nodes[index].reads().iter().all(|&v| constant[v]);
+        }
+        let Node::Compute { op: Some(second), arguments: [a, b, _], to, .. } = nodes[index] else { continue };
+        for (middle, third, swapped) in [(a, b, false), (b, a, true)] {
+            if reads[middle] != 1 || constant[middle] || producer[middle] == usize::MAX {
+                continue;
+            }
+            if let Node::Compute { op: Some(first), arguments: [x, y, _], .. } = nodes[producer[middle]]
+                && let Some(kernels) = fused_kernels(first, second, swapped)
+            {
+                nodes[index] = Node::Compute { op: None, kernels, to, arguments: [x, y, third], kind: Kind::Fused };
+                break;
+            }
+        }
     }
 }
 
 /// Gives each computed value a tile buffer that no value alive at the same time has; returns how many there are.
 fn place(values: &mut [Value], nodes: &[Node]) -> usize {
     let (mut free, mut slots) = (Vec::new(), 0);
-    let mut computed = vec![false; values.len()];
     for (index, node) in nodes.iter().enumerate() {
-        let mut dying: Vec<usize> =
-            node.reads().iter().copied().filter(|&v| computed[v] && values[v].last_use == index).collect();
+        let mut dying: Vec<usize> = node
+            .reads()
+            .iter()
+            .copied()
+            .filter(|&v| values[v].producer.is_some() && values[v].last_use == index)
+            .collect();
         dying.sort_unstable();
         dying.dedup();
         if let Node::Compute { to, .. } = *node {
@@ -295,7 +388,6 @@ fn place(values: &mut [Value], nodes: &[Node]) -> usize {
                     slots - 1
                 }),
             };
-            computed[to] = true;
         }
         free.extend(dying.iter().map(|&v| values[v].slot));
     }

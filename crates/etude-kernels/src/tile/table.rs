@@ -221,7 +221,7 @@ pub(super) fn binary_kernels(op: BinaryOp, dtype: DType) -> Option<Kernels> {
             _ => None,
         },
         DType::Bool => match op {
-            And | Mul => Some(binary(|a: u8, b: u8| a & b)),
+            And => Some(binary(|a: u8, b: u8| a & b)),
             Or => Some(binary(|a: u8, b: u8| a | b)),
             Xor => Some(binary(|a: u8, b: u8| a ^ b)),
             Min | Max => extremum::<u8>(op),
