@@ -1,8 +1,8 @@
-//! Normalisations: batch, layer, group, instance, root mean square, local response.
+//! Normalisations: batch, layer, group, instance, root mean square.
 
 use crate::operation::{Backward, Call, Meta, Operation};
 use crate::ops::{Case, Row};
-use crate::{Axes, DType, PadMode, Shape, Tensor, cat};
+use crate::{Axes, DType, Shape, Tensor, cat};
 use etude_kernels::{Buffer, Float, norm as kernel};
 use std::hash::Hasher;
 
@@ -427,20 +427,6 @@ impl Tensor {
         let normal = self * (self.square().mean_keep(last) + epsilon).rsqrt();
         affine(normal, gamma, None)
     }
-
-    /// Local response normalisation of `[B, C, …]`: `x/(k + α/n·Σ x²)^β`, the sum over the `n = size` channels around
-    /// (Krizhevsky et al., 2012, with α divided by n as all frameworks do).
-    #[track_caller]
-    pub fn local_response_norm(&self, size: usize, alpha: f64, beta: f64, k: f64) -> Tensor {
-        let shape = self.shape();
-        let fits = shape.rank() >= 2 && size > 0;
-        assert!(fits, "local_response_norm: {size} channels around each of {shape} is impossible");
-        let mut amounts = vec![(0, 0); shape.rank() - 1];
-        amounts[0] = (size / 2, (size - 1) / 2);
-        let squares = self.square().pad(&amounts, PadMode::Constant(0.0));
-        let sum: Tensor = (0..size).map(|i| squares.narrow(1, i, shape[1])).sum();
-        self / (sum * (alpha / size as f64) + k).pow(beta)
-    }
 }
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -487,15 +473,6 @@ pub(crate) fn rows() -> Vec<Row> {
                 x[0].iter().enumerate().map(row).collect()
             },
         ),
-        Case::new("local response", &[&[2, 5, 3]], |x| x[0].local_response_norm(3, 0.6, 0.75, 1.5)).reference(|x| {
-            let at = |(i, v): (usize, &f64)| {
-                let (c, rest) = (i / 3 % 5, i - i / 3 % 5 * 3);
-                let around = c.saturating_sub(1)..(c + 2).min(5);
-                let sum: f64 = around.map(|c| x[0][rest + 3 * c].powi(2)).sum();
-                v / (1.5 + 0.2 * sum).powf(0.75)
-            };
-            x[0].iter().enumerate().map(at).collect()
-        }),
     ];
     let all = |x: &[Tensor], shape: &[usize]| -> Tensor {
         let (y, mean, variance) = x[0].batch_norm(x.get(1), x.get(2), 1e-5);

@@ -54,7 +54,7 @@ impl Operation for Rnn {
             let sum = x.at(0, t as i64) + h.matmul(&weights.t());
             h = match self.nonlinearity {
                 Nonlinearity::Tanh => sum.tanh(),
-                Nonlinearity::Relu => sum.maximum(0.0),
+                Nonlinearity::Relu => sum.relu(),
             };
             all.push((t, h.clone()));
         }
