@@ -91,9 +91,8 @@ pub fn digit_report(
 /// Loss and accuracy of each epoch.
 fn curves(fitted: &Fitted) -> Page {
     let epochs: Vec<f64> = fitted.epochs.iter().map(|figures| figures.epoch as f64).collect();
-    let series = |of: fn(&etude::train::trainer::EpochFigures) -> f64| -> Vec<f64> {
-        fitted.epochs.iter().map(of).collect()
-    };
+    let series =
+        |of: fn(&etude::train::trainer::EpochFigures) -> f64| -> Vec<f64> { fitted.epochs.iter().map(of).collect() };
     let loss = Chart::new("Loss")
         .labels("epoch", "nats a digit")
         .line("train", epochs.clone(), series(|f| f.train_loss))
