@@ -10,6 +10,7 @@ pub mod layers;
 mod module;
 pub mod optim;
 mod param;
+pub mod schedule;
 mod summary;
 mod weights;
 

@@ -1,0 +1,5 @@
+//! Étude's layers, optimisers and schedules against PyTorch's answers.
+
+mod optimisers;
+mod reader;
+mod schedules;
