@@ -67,10 +67,11 @@ impl Tensor {
                 dead_end(self).unwrap_or_else(|| format!("it comes from {}", self.origin()))
             )));
         }
-        let order = topological(self, |node| node.requires_grad)?;
+        let order = topological(std::slice::from_ref(self), |node| node.requires_grad, |_| false)?;
         let variables: Vec<Tensor> =
             order.iter().filter(|node| node.variable).map(|node| Tensor::from_node(node.clone())).collect();
-        let found = walk(self, &order, |node| node.requires_grad, &variables, None)?;
+        let seed = vec![(self.clone(), self.ones_like())];
+        let found = walk(seed, &order, |node| node.requires_grad, |_| false, &variables)?;
         if let Some(location) = used_by {
             for node in order.iter().filter(|node| !node.variable) {
                 let mut state = node.state();
@@ -128,29 +129,33 @@ pub fn vector_jacobian(
     cotangents: &[Option<Tensor>],
     inputs: &[Tensor],
 ) -> Result<Vec<Option<Tensor>>> {
-    let mut total: Option<Tensor> = None;
-    for (output, cotangent) in outputs.iter().zip(cotangents) {
-        let part = match cotangent {
-            Some(cotangent) => (output * cotangent).sum(..),
-            None => output.sum(..),
-        };
-        total = Some(match total {
-            Some(total) => total + part,
-            None => part,
-        });
-    }
-    let Some(total) = total else { return Ok(vec![None; inputs.len()]) };
-    let order = topological(&total, |node| !node.constant)?;
+    jacobian(outputs, cotangents, inputs, &[])
+}
+
+/// As [`vector_jacobian`], but the way back ends at the nodes of `ends`.
+#[track_caller]
+fn jacobian(
+    outputs: &[Tensor],
+    cotangents: &[Option<Tensor>],
+    inputs: &[Tensor],
+    ends: &[Tensor],
+) -> Result<Vec<Option<Tensor>>> {
+    let one = |output: &Tensor| output.ones_like();
+    let seeds = outputs.iter().zip(cotangents);
+    let seeds: Vec<_> = seeds.map(|(y, g)| (y.clone(), g.clone().unwrap_or_else(|| one(y)))).collect();
+    let is_end = |node: &Node| ends.iter().any(|end| std::ptr::eq(&*end.node, node));
+    let order = topological(outputs, |node| !node.constant, is_end)?;
     // A node matters if an input lies behind it.
     let mut matters: HashMap<*const Node, bool> = HashMap::with_capacity(order.len());
     for node in &order {
         let is_input = inputs.iter().any(|input| Arc::ptr_eq(&input.node, node));
-        let behind =
-            !node.constant && node.state().inputs.iter().any(|i| matters.get(&Arc::as_ptr(&i.node)) == Some(&true));
+        let behind = !node.constant
+            && !is_end(node)
+            && node.state().inputs.iter().any(|i| matters.get(&Arc::as_ptr(&i.node)) == Some(&true));
         matters.insert(Arc::as_ptr(node), is_input || behind);
     }
     let order: Vec<Arc<Node>> = order.into_iter().filter(|node| matters[&Arc::as_ptr(node)]).collect();
-    walk(&total, &order, |node| matters.get(&(node as *const Node)) == Some(&true), inputs, None)
+    walk(seeds, &order, |node| matters.get(&(node as *const Node)) == Some(&true), is_end, inputs)
 }
 
 /// The gradient of a composite operation: that of its meaning.
@@ -163,20 +168,37 @@ pub(crate) fn through_meaning(meaning: Option<Vec<Tensor>>, step: &Backward) -> 
             cotangents.push(gradient.clone());
         }
     }
-    vector_jacobian(&given, &cotangents, step.inputs).map_err(|error| error.to_string())
+    // Inputs may depend on each other: the way back must not go from one to the next, the caller does that.
+    let mut found = jacobian(&given, &cotangents, step.inputs, step.inputs).map_err(|error| error.to_string())?;
+    // A tensor that is two inputs has its whole gradient at the first.
+    for (i, input) in step.inputs.iter().enumerate() {
+        let same = |other: &Tensor| Arc::ptr_eq(&other.node, &input.node) && other.output == input.output;
+        if step.inputs[..i].iter().any(same) {
+            found[i] = None;
+        }
+    }
+    Ok(found)
 }
 
-/// The nodes behind `from` that `follow` accepts, inputs before the nodes that use them.
-fn topological(from: &Tensor, follow: impl Fn(&Node) -> bool) -> Result<Vec<Arc<Node>>> {
+/// The nodes behind `from` that `follow` accepts, inputs before the nodes that use them, without what lies behind ends.
+fn topological(
+    from: &[Tensor],
+    follow: impl Fn(&Node) -> bool,
+    is_end: impl Fn(&Node) -> bool,
+) -> Result<Vec<Arc<Node>>> {
     let mut order = Vec::new();
     let mut seen: HashMap<*const Node, ()> = HashMap::new();
-    let mut stack: Vec<(Arc<Node>, bool)> = vec![(from.node.clone(), false)];
+    let mut stack: Vec<(Arc<Node>, bool)> = from.iter().map(|tensor| (tensor.node.clone(), false)).collect();
     while let Some((node, done)) = stack.pop() {
         if done {
             order.push(node);
             continue;
         }
         if seen.insert(Arc::as_ptr(&node), ()).is_some() {
+            continue;
+        }
+        if is_end(&node) {
+            order.push(node);
             continue;
         }
         let state = node.state();
@@ -195,18 +217,20 @@ fn topological(from: &Tensor, follow: impl Fn(&Node) -> bool) -> Result<Vec<Arc<
     Ok(order)
 }
 
-/// Carries the gradient 1 of `loss` back through `order` (inputs first) and returns what arrives at `wanted`.
+/// Carries gradients of tensors (`seeds`) back through `order` (inputs first), not beyond ends, and returns what arrives
+/// at `wanted`.
 #[track_caller]
 fn walk(
-    loss: &Tensor,
+    seeds: Vec<(Tensor, Tensor)>,
     order: &[Arc<Node>],
     matters: impl Fn(&Node) -> bool,
+    is_end: impl Fn(&Node) -> bool,
     wanted: &[Tensor],
-    seed: Option<Tensor>,
 ) -> Result<Vec<Option<Tensor>>> {
     let mut arrived: HashMap<*const Node, Vec<Option<Tensor>>> = HashMap::with_capacity(order.len());
-    let seed = seed.unwrap_or_else(|| loss.ones_like());
-    add_gradient(&mut arrived, loss, seed);
+    for (tensor, gradient) in seeds {
+        add_gradient(&mut arrived, &tensor, gradient);
+    }
     let mut results: Vec<Option<Tensor>> = vec![None; wanted.len()];
     for node in order.iter().rev() {
         let Some(gradients) = arrived.remove(&Arc::as_ptr(node)) else { continue };
@@ -214,6 +238,9 @@ fn walk(
             if Arc::ptr_eq(&tensor.node, node) {
                 result.clone_from(&gradients[tensor.output as usize]);
             }
+        }
+        if is_end(node) {
+            continue;
         }
         let inputs = node.state().inputs.clone();
         let Some(operation) = node.source.operation().filter(|_| !inputs.is_empty()) else { continue };
@@ -248,7 +275,7 @@ fn add_gradient(arrived: &mut HashMap<*const Node, Vec<Option<Tensor>>>, tensor:
 
 /// The operation that cut the way from `loss` to a variable, if one did.
 fn dead_end(loss: &Tensor) -> Option<String> {
-    let order = topological(loss, |_| true).ok()?;
+    let order = topological(std::slice::from_ref(loss), |_| true, |_| false).ok()?;
     let cut = order.iter().find(|node| {
         let turned = node.outputs.iter().all(|meta| !meta.dtype.is_float());
         (turned || node.constant) && node.state().inputs.iter().any(|input| input.node.requires_grad)

@@ -18,7 +18,7 @@ pub fn argmin<T: Element>(outer: usize, axis: usize, inner: usize, x: &[T], out:
 }
 
 /// Columns that are searched side by side.
-const LANES: usize = 64;
+const LANES: usize = 512;
 
 fn arg<T: Element>(
     outer: usize,
@@ -42,20 +42,22 @@ fn arg<T: Element>(
         });
         return;
     }
-    let each = ((1 << 15) / (axis * LANES)).max(1);
+    let each = ((1 << 15) / (axis * inner.min(LANES))).max(1);
     let bands = inner.div_ceil(LANES);
     if bands == 1 {
         parallel_chunks(out, each * inner, |task, piece| {
+            let mut scratch = ([T::default(); LANES], [0; LANES]);
             for (o, found) in piece.chunks_exact_mut(inner).enumerate() {
-                columns(&x[(task * each + o) * axis * inner..], axis, inner, found, better);
+                columns(&x[(task * each + o) * axis * inner..], axis, inner, found, &mut scratch, better);
             }
         });
     } else {
         for (o, row) in out.chunks_exact_mut(inner).enumerate() {
             parallel_chunks(row, each * LANES, |task, piece| {
+                let mut scratch = ([T::default(); LANES], [0; LANES]);
                 for (band, found) in piece.chunks_mut(LANES).enumerate() {
                     let left = (task * each + band) * LANES;
-                    columns(&x[o * axis * inner + left..], axis, inner, found, better);
+                    columns(&x[o * axis * inner + left..], axis, inner, found, &mut scratch, better);
                 }
             });
         }
@@ -63,21 +65,32 @@ fn arg<T: Element>(
 }
 
 /// The extremes of up to `LANES` columns, rows `stride` apart.
-fn columns<T: Element>(x: &[T], axis: usize, stride: usize, found: &mut [i64], better: impl Fn(T, T) -> bool) {
+fn columns<T: Element>(
+    x: &[T],
+    axis: usize,
+    stride: usize,
+    found: &mut [i64],
+    scratch: &mut ([T; LANES], [u32; LANES]),
+    better: impl Fn(T, T) -> bool,
+) {
     let width = found.len();
-    let mut best = [T::default(); LANES];
-    best[..width].copy_from_slice(&x[..width]);
-    found.fill(0);
+    assert!(axis <= u32::MAX as usize, "places are counted in 32 bits");
+    // Places of four bytes, as wide as the most frequent elements, make the loop a vector loop.
+    let (best, places) = (&mut scratch.0[..width], &mut scratch.1[..width]);
+    best.copy_from_slice(&x[..width]);
+    places.fill(0);
     for k in 1..axis {
         let row = &x[k * stride..][..width];
         for j in 0..width {
             let (value, so_far) = (row[j], best[j]);
-            if better(value, so_far) || (is_nan(value) && !is_nan(so_far)) {
-                best[j] = value;
-                found[j] = k as i64;
-            }
+            let ahead = better(value, so_far) | (is_nan(value) & !is_nan(so_far));
+            best[j] = if ahead { value } else { so_far };
+            // The same choice by masks: two branches on one condition would be joined and kept as a branch.
+            let mask = (ahead as u32).wrapping_neg();
+            places[j] = (k as u32 & mask) | (places[j] & !mask);
         }
     }
+    found.iter_mut().zip(places).for_each(|(found, place)| *found = *place as i64);
 }
 
 /// The extreme of one contiguous row: first its value, in a loop without branches, then where that stands.
@@ -151,6 +164,7 @@ mod tests {
             (3, 1009, 1),
             (900, 101, 1),
             (2, 300, 1000),
+            (4000, 3, 2),
         ];
         for (outer, axis, inner) in sizes {
             let n = outer * axis * inner;

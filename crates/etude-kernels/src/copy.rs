@@ -251,18 +251,69 @@ impl<T: Element> Source<'_, T> {
                     let width = TILE.min(row.size - left);
                     for j in 0..width {
                         let start = from + (left + j) as isize * row.stride;
-                        self.run(start, column.stride, &mut square[j][..height]);
-                    }
-                    for i in 0..height {
-                        for j in 0..width {
-                            // SAFETY: `to + i·down + left + j` is the place in `out` of one element of the view; the
-                            // squares of different units do not overlap, so no other task writes it.
-                            unsafe { *target.at(to + i * down + left + j) = square[j][i] };
+                        match (&mut square[j], &self.x[start as usize..]) {
+                            // A length known in advance saves a call.
+                            (line, x) if height == TILE && column.stride == 1 => line.copy_from_slice(&x[..TILE]),
+                            (line, _) => self.run(start, column.stride, &mut line[..height]),
                         }
                     }
+                    // SAFETY: `to + i·down + left + j` with i < height and j < width is the place in `out` of one element
+                    // of the view; the squares of different units do not overlap, so no other task writes it.
+                    unsafe { turn(&square, height, width, target.at(to + left), down) };
                 }
             }
         });
+    }
+}
+
+/// Writes `square[j][i]` to `to[i·stride + j]` for `i < height`, `j < width`.
+///
+/// # Safety
+/// All these places must be writable, and nobody else may use them.
+unsafe fn turn<T: Element>(square: &[[T; TILE]; TILE], height: usize, width: usize, to: *mut T, stride: usize) {
+    let (mut high, mut wide) = (0, 0);
+    #[cfg(target_arch = "x86_64")]
+    if size_of::<T>() == 4 {
+        (high, wide) = (height / 4 * 4, width / 4 * 4);
+        for i in (0..high).step_by(4) {
+            for j in (0..wide).step_by(4) {
+                // SAFETY: four rows of four elements from (j, i) lie inside the square, and their places are the caller's
+                // promise. SSE is part of x86-64.
+                unsafe { turn_four(square[j..].as_ptr().cast::<f32>().add(i), to.add(i * stride + j).cast(), stride) };
+            }
+        }
+    }
+    // Where blocks of four do not reach: first below them, then to their right.
+    for i in high..height {
+        for j in 0..wide {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(i * stride + j) = square[j][i] };
+        }
+    }
+    for j in wide..width {
+        for (i, &value) in square[j][..height].iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(i * stride + j) = value };
+        }
+    }
+}
+
+/// Transposes four rows of four elements, `TILE` apart, to four rows `stride` apart.
+///
+/// # Safety
+/// All these elements must be readable at `from`, and writable at `to`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn turn_four(from: *const f32, to: *mut f32, stride: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's promise; SSE is part of x86-64.
+    unsafe {
+        let mut rows = [0, 1, 2, 3].map(|j| _mm_loadu_ps(from.add(j * TILE)));
+        let [a, b, c, d] = &mut rows;
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        for (i, &row) in rows.iter().enumerate() {
+            _mm_storeu_ps(to.add(i * stride), row);
+        }
     }
 }
 

@@ -90,6 +90,7 @@ fn layer_rows<T: Float>(
         (mean[r], inverse_std[r]) = (centre, inverse);
         match (gamma, beta) {
             (Some(gamma), Some(beta)) => {
+                let (gamma, beta) = (&gamma[..width], &beta[..width]);
                 for i in 0..width {
                     y[i] = (x[i] - centre) * inverse * gamma[i] + beta[i];
                 }
@@ -222,33 +223,47 @@ fn layer_gradients<T: Float>(
     partial: &mut [T],
 ) {
     let (ggamma, gbeta) = partial.split_at_mut(width);
+    let gbeta = &mut gbeta[..width];
     let per_element = T::from_f64(1.0 / width as f64);
     for r in 0..mean.len() {
         let (x, gy, gx) = (&x[r * width..][..width], &gy[r * width..][..width], &mut gx[r * width..][..width]);
         let (centre, inverse) = (mean[r], inverse_std[r]);
-        // gx holds g for the second pass.
+        // gx holds g for the later loops.
         match gamma {
-            Some(gamma) => (0..width).for_each(|i| gx[i] = gy[i] * gamma[i]),
+            Some(gamma) => {
+                let gamma = &gamma[..width];
+                (0..width).for_each(|i| gx[i] = gy[i] * gamma[i]);
+            }
             None => gx.copy_from_slice(gy),
         }
-        let (mut plain, mut weighted) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-        let mut add = |j: usize, i: usize| {
-            let normal = (x[i] - centre) * inverse;
-            plain[j] += gx[i];
-            weighted[j] += gx[i] * normal;
-            ggamma[i] += gy[i] * normal;
-            gbeta[i] += gy[i];
-        };
-        let whole = width / LANES * LANES;
-        for start in (0..whole).step_by(LANES) {
-            (0..LANES).for_each(|j| add(j, start + j));
-        }
-        (whole..width).for_each(|i| add(i - whole, i));
-        let (plain, weighted) = (fold(plain) * per_element, fold(weighted) * per_element);
         for i in 0..width {
-            gx[i] = inverse * (gx[i] - plain - (x[i] - centre) * inverse * weighted);
+            ggamma[i] += gy[i] * ((x[i] - centre) * inverse);
+            gbeta[i] += gy[i];
+        }
+        let (plain, weighted) = weighted_sums(x, gx, centre);
+        let (plain, slope) = (plain * per_element, weighted * inverse * inverse * per_element);
+        for i in 0..width {
+            gx[i] = inverse * (gx[i] - plain - (x[i] - centre) * slope);
         }
     }
+}
+
+/// `Σ g` and `Σ g·(x − centre)`.
+#[inline(always)]
+fn weighted_sums<T: Float>(x: &[T], g: &[T], centre: T) -> (T, T) {
+    let (mut plain, mut weighted) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+    let ((xs, x_rest), (gs, g_rest)) = (x.as_chunks::<LANES>(), g.as_chunks::<LANES>());
+    for (x, g) in xs.iter().zip(gs) {
+        for j in 0..LANES {
+            plain[j] += g[j];
+            weighted[j] += g[j] * (x[j] - centre);
+        }
+    }
+    for j in 0..x_rest.len() {
+        plain[j] += g_rest[j];
+        weighted[j] += g_rest[j] * (x_rest[j] - centre);
+    }
+    (fold(plain), fold(weighted))
 }
 
 /// Mean and biased variance, `Σ(x − mean)²/n`, of each channel of `[batch, channels, spatial]`; NaN where n is 0.
@@ -359,8 +374,9 @@ struct Line<T> {
     offset: T,
 }
 
-/// Columns that are summed side by side.
-const BAND: usize = 32;
+/// Columns that are summed side by side, and the length from which runs are summed on their own: shorter ones are read
+/// row by row, because memory is slow at short pieces.
+const BAND: usize = 128;
 
 impl Layout {
     fn new(batch: usize, channels: usize, spatial: usize, length: usize) -> Layout {
@@ -369,7 +385,7 @@ impl Layout {
     }
 
     fn long_runs(&self) -> bool {
-        self.spatial >= 2 * LANES
+        self.spatial >= BAND
     }
 
     /// Of each channel `[Σ w, Σ w·(x − centre)]`, with w = g if `GRADIENT` and x − centre if not.
@@ -451,6 +467,7 @@ impl Layout {
         let (columns, width) = (self.channels * self.spatial, out.len());
         let (mut plain, mut weighted, mut middle) = ([0.0; BAND], [0.0; BAND], [0.0; BAND]);
         (0..width).for_each(|j| middle[j] = centres[(left + j) / self.spatial]);
+        assert!(width <= BAND);
         for row in rows {
             let (x, g) = (&x[row * columns + left..][..width], &g[row * columns + left..][..width]);
             for j in 0..width {

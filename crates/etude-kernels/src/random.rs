@@ -20,15 +20,15 @@ pub struct Key {
 
 /// Random words, uniform over all of `u32`.
 pub fn bits(key: Key, out: &mut [u32]) {
-    fill(key, out, bits_of);
+    fill::<_, WORDS, Bits>(key, out);
 }
 
 /// Uniform numbers in [0, 1): multiples of 2⁻²⁴ for f32, of 2⁻⁵³ for f64.
 pub fn uniform<T: Float>(key: Key, out: &mut [T]) {
     if T::DTYPE == DType::F32 {
-        fill(key, bytemuck::cast_slice_mut::<T, f32>(out), uniform_f32);
+        fill::<f32, WORDS, Uniform>(key, bytemuck::cast_slice_mut(out));
     } else {
-        fill(key, bytemuck::cast_slice_mut::<T, f64>(out), uniform_f64);
+        fill::<f64, DOUBLES, Uniform>(key, bytemuck::cast_slice_mut(out));
     }
 }
 
@@ -37,9 +37,9 @@ pub fn uniform<T: Float>(key: Key, out: &mut [T]) {
 /// Largest magnitude: √(−2 ln 2⁻³¹) ≈ 6.6 for f32, √(−2 ln 2⁻⁵³) ≈ 8.6 for f64.
 pub fn normal<T: Float>(key: Key, out: &mut [T]) {
     if T::DTYPE == DType::F32 {
-        fill(key, bytemuck::cast_slice_mut::<T, f32>(out), normal_f32);
+        fill::<f32, WORDS, Normal>(key, bytemuck::cast_slice_mut(out));
     } else {
-        fill(key, bytemuck::cast_slice_mut::<T, f64>(out), normal_f64);
+        fill::<f64, DOUBLES, Normal>(key, bytemuck::cast_slice_mut(out));
     }
 }
 
@@ -64,117 +64,182 @@ const UNIT: f64 = 1.0 / (1u64 << 53) as f64;
 /// The words of 8 neighbouring blocks: word `w` of block `b` is at `[w][b]`.
 type Words = [[u32; LANES]; 4];
 
-/// Philox4x32 with ten rounds on the 8 blocks of one group.
+/// The multipliers of a round, and what each half of the key grows by from round to round.
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const GROWTH: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+
+/// The counters of the 8 blocks of one group.
 #[inline(always)]
-fn philox(key: Key, group: u64) -> Words {
+fn counters(key: Key, group: u64) -> Words {
     let mut state = [[0; LANES], [0; LANES], [key.stream as u32; LANES], [(key.stream >> 32) as u32; LANES]];
     for j in 0..LANES {
         let block = group * LANES as u64 + j as u64;
         (state[0][j], state[1][j]) = (block as u32, (block >> 32) as u32);
     }
-    rounds(state, key.seed)
+    state
 }
 
-/// The ten rounds.
-#[inline(always)]
-fn rounds(mut state: Words, seed: u64) -> Words {
-    let (mut left, mut right) = (seed as u32, (seed >> 32) as u32);
+/// Philox4x32 with ten rounds on 8 counters.
+fn philox(mut state: Words, seed: u64) -> Words {
+    let mut keys = [seed as u32, (seed >> 32) as u32];
     for _ in 0..10 {
         for j in 0..LANES {
-            let first = state[0][j] as u64 * 0xD251_1F53;
-            let second = state[2][j] as u64 * 0xCD9E_8D57;
+            let first = state[0][j] as u64 * MULTIPLIERS[0] as u64;
+            let second = state[2][j] as u64 * MULTIPLIERS[1] as u64;
             let (one, three) = (state[1][j], state[3][j]);
-            state[0][j] = (second >> 32) as u32 ^ one ^ left;
+            state[0][j] = (second >> 32) as u32 ^ one ^ keys[0];
             state[1][j] = second as u32;
-            state[2][j] = (first >> 32) as u32 ^ three ^ right;
+            state[2][j] = (first >> 32) as u32 ^ three ^ keys[1];
             state[3][j] = first as u32;
         }
-        left = left.wrapping_add(0x9E37_79B9);
-        right = right.wrapping_add(0xBB67_AE85);
+        keys = [keys[0].wrapping_add(GROWTH[0]), keys[1].wrapping_add(GROWTH[1])];
     }
     state
 }
 
-/// Fills `out`, `N` numbers a group, each group's made by `make` from its words.
-fn fill<T: Pod + Send, const N: usize>(key: Key, out: &mut [T], make: impl Fn(&Words) -> [T; N] + Sync + Copy) {
+/// [`philox`] with the 8 counters side by side in vectors.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn philox_avx2(state: Words, seed: u64) -> Words {
+    use std::arch::x86_64::*;
+    // Low and high words of eight products: vectors multiply their even words only, so the odd ones are moved there.
+    // Shuffles, because more units do them than shifts.
+    let multiply = |words: __m256i, by: u32| {
+        let by = _mm256_set1_epi32(by as i32);
+        let even = _mm256_mul_epu32(words, by);
+        let odd = _mm256_mul_epu32(_mm256_shuffle_epi32::<0b11_11_01_01>(words), by);
+        let low = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_shuffle_epi32::<0b10_10_00_00>(odd));
+        let high = _mm256_blend_epi32::<0b1010_1010>(_mm256_shuffle_epi32::<0b11_11_01_01>(even), odd);
+        (low, high)
+    };
+    let xor = |a, b, key: u32| _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_set1_epi32(key as i32));
+    // SAFETY: each has eight words.
+    let [mut a, mut b, mut c, mut d] =
+        [0, 1, 2, 3].map(|word: usize| unsafe { _mm256_loadu_si256(state[word].as_ptr().cast()) });
+    let mut keys = [seed as u32, (seed >> 32) as u32];
+    for _ in 0..10 {
+        let (first_low, first_high) = multiply(a, MULTIPLIERS[0]);
+        let (second_low, second_high) = multiply(c, MULTIPLIERS[1]);
+        (a, b) = (xor(second_high, b, keys[0]), second_low);
+        (c, d) = (xor(first_high, d, keys[1]), first_low);
+        keys = [keys[0].wrapping_add(GROWTH[0]), keys[1].wrapping_add(GROWTH[1])];
+    }
+    let mut out = [[0; LANES]; 4];
+    for (lanes, word) in out.iter_mut().zip([a, b, c, d]) {
+        // SAFETY: `lanes` has eight words.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), word) };
+    }
+    out
+}
+
+/// Fills `out` with numbers of kind `K`, `N` from each group of words.
+fn fill<T: Pod + Send, const N: usize, K: Kind<T, N>>(key: Key, out: &mut [T]) {
     parallel_chunks(out, TASK * N, |task, piece| {
         let first = (task * TASK) as u64;
         #[cfg(target_arch = "x86_64")]
         if std::is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has AVX2.
-            unsafe { groups_avx2(key, first, piece, make) };
+            unsafe { groups_avx2::<T, N, K>(key, first, piece) };
             return;
         }
-        groups(key, first, piece, make);
+        groups::<T, N, K>(key, first, piece);
     });
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn groups_avx2<T: Pod, const N: usize>(key: Key, first: u64, out: &mut [T], make: impl Fn(&Words) -> [T; N]) {
-    groups(key, first, out, make);
-}
-
-#[inline(always)]
-fn groups<T: Pod, const N: usize>(key: Key, first: u64, out: &mut [T], make: impl Fn(&Words) -> [T; N]) {
-    let (whole, rest) = out.as_chunks_mut::<N>();
-    let mut group = first;
-    for values in whole {
-        *values = make(&philox(key, group));
-        group += 1;
-    }
-    if !rest.is_empty() {
-        rest.copy_from_slice(&make(&philox(key, group))[..rest.len()]);
+fn groups_avx2<T: Pod, const N: usize, K: Kind<T, N>>(key: Key, first: u64, out: &mut [T]) {
+    // The loop of `groups`, twice because a closure would be compiled without AVX2.
+    for (group, values) in out.chunks_mut(N).enumerate() {
+        let words = philox_avx2(counters(key, first + group as u64), key.seed);
+        put::<T, N, K>(&words, values);
     }
 }
 
-#[inline(always)]
-fn bits_of(words: &Words) -> [u32; WORDS] {
-    let mut out = [0; WORDS];
-    out.copy_from_slice(words.as_flattened());
-    out
+fn groups<T: Pod, const N: usize, K: Kind<T, N>>(key: Key, first: u64, out: &mut [T]) {
+    for (group, values) in out.chunks_mut(N).enumerate() {
+        let words = philox(counters(key, first + group as u64), key.seed);
+        put::<T, N, K>(&words, values);
+    }
 }
 
+/// Writes a group's numbers, or as many of them as there is room for.
 #[inline(always)]
-fn uniform_f32(words: &Words) -> [f32; WORDS] {
-    // Through i32, which vector units convert from.
-    bits_of(words).map(|word| (word >> 8) as i32 as f32 * (1.0 / (1 << 24) as f32))
+fn put<T: Pod, const N: usize, K: Kind<T, N>>(words: &Words, out: &mut [T]) {
+    if let Ok(out) = out.try_into() {
+        K::make(words, out);
+    } else {
+        let mut all = [T::zeroed(); N];
+        K::make(words, &mut all);
+        out.copy_from_slice(&all[..out.len()]);
+    }
 }
 
-/// The upper 53 of the 64 bits that words `w` and `w + 1` of each block make.
-#[inline(always)]
-fn long(words: &Words, w: usize) -> [u64; LANES] {
-    std::array::from_fn(|j| ((words[w][j] as u64) << 32 | words[w + 1][j] as u64) >> 11)
+/// A kind of random numbers: how `N` of them come from a group of words. `make` is always inlined, so that it is compiled
+/// for the instruction set of its caller.
+trait Kind<T, const N: usize> {
+    fn make(words: &Words, out: &mut [T; N]);
 }
 
-#[inline(always)]
-fn uniform_f64(words: &Words) -> [f64; DOUBLES] {
-    let pairs = [long(words, 0), long(words, 2)];
-    std::array::from_fn(|i| pairs[i / LANES][i % LANES] as f64 * UNIT)
+struct Bits;
+struct Uniform;
+struct Normal;
+
+impl Kind<u32, WORDS> for Bits {
+    #[inline(always)]
+    fn make(words: &Words, out: &mut [u32; WORDS]) {
+        out.copy_from_slice(words.as_flattened());
+    }
 }
 
-#[inline(always)]
-fn normal_f32(words: &Words) -> [f32; WORDS] {
-    let mut out = [0.0; WORDS];
-    for w in [0, 2] {
-        for j in 0..LANES {
-            (out[w * LANES + j], out[(w + 1) * LANES + j]) = box_muller(words[w][j], words[w + 1][j]);
+impl Kind<f32, WORDS> for Uniform {
+    #[inline(always)]
+    fn make(words: &Words, out: &mut [f32; WORDS]) {
+        let words = words.as_flattened();
+        for p in 0..WORDS {
+            // Through i32, which vector units convert from.
+            out[p] = (words[p] >> 8) as i32 as f32 * (1.0 / (1 << 24) as f32);
         }
     }
-    out
 }
 
-#[inline(always)]
-fn normal_f64(words: &Words) -> [f64; DOUBLES] {
-    let (radii, turns) = (long(words, 0), long(words, 2));
-    let mut out = [0.0; DOUBLES];
-    for j in 0..LANES {
-        // One more than uniform: in (0, 1], where the logarithm is finite.
-        let radius = (-2.0 * ((radii[j] + 1) as f64 * UNIT).ln()).sqrt();
-        let (sine, cosine) = (std::f64::consts::TAU * (turns[j] as f64 * UNIT)).sin_cos();
-        (out[j], out[LANES + j]) = (radius * cosine, radius * sine);
+impl Kind<f64, DOUBLES> for Uniform {
+    #[inline(always)]
+    fn make(words: &Words, out: &mut [f64; DOUBLES]) {
+        for j in 0..LANES {
+            (out[j], out[LANES + j]) = (long(words, 0, j) as f64 * UNIT, long(words, 2, j) as f64 * UNIT);
+        }
     }
-    out
+}
+
+impl Kind<f32, WORDS> for Normal {
+    #[inline(always)]
+    fn make(words: &Words, out: &mut [f32; WORDS]) {
+        for (pair, out) in words.as_chunks::<2>().0.iter().zip(out.as_chunks_mut::<DOUBLES>().0) {
+            let (first, second) = out.split_at_mut(LANES);
+            for j in 0..LANES {
+                (first[j], second[j]) = box_muller(pair[0][j], pair[1][j]);
+            }
+        }
+    }
+}
+
+impl Kind<f64, DOUBLES> for Normal {
+    #[inline(always)]
+    fn make(words: &Words, out: &mut [f64; DOUBLES]) {
+        for j in 0..LANES {
+            // One more than uniform: in (0, 1], where the logarithm is finite.
+            let radius = (-2.0 * ((long(words, 0, j) + 1) as f64 * UNIT).ln()).sqrt();
+            let (sine, cosine) = (std::f64::consts::TAU * (long(words, 2, j) as f64 * UNIT)).sin_cos();
+            (out[j], out[LANES + j]) = (radius * cosine, radius * sine);
+        }
+    }
+}
+
+/// The upper 53 of the 64 bits that words `w` and `w + 1` of block `j` make.
+#[inline(always)]
+fn long(words: &Words, w: usize, j: usize) -> u64 {
+    ((words[w][j] as u64) << 32 | words[w + 1][j] as u64) >> 11
 }
 
 /// Two independent normal numbers from two random words: radius √(−2 ln u) and a uniform angle. No branches, so that
@@ -215,7 +280,7 @@ impl Draws {
     fn draw(&mut self) -> u64 {
         let at = self.next % DOUBLES;
         if at == 0 {
-            self.words = philox(self.key, (self.next / DOUBLES) as u64);
+            self.words = philox(counters(self.key, (self.next / DOUBLES) as u64), self.key.seed);
         }
         self.next += 1;
         let (w, j) = (at / LANES * 2, at % LANES);
@@ -274,10 +339,10 @@ mod tests {
     use super::testing::on_any_threads;
     use super::*;
 
-    /// One block by the published definition, without lanes.
+    /// One block by the portable loop.
     fn block(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
         let state = counter.map(|word| [word; LANES]);
-        rounds(state, (key[1] as u64) << 32 | key[0] as u64).map(|lanes| lanes[LANES - 1])
+        philox(state, (key[1] as u64) << 32 | key[0] as u64).map(|lanes| lanes[LANES - 1])
     }
 
     #[test]
@@ -406,9 +471,9 @@ mod tests {
         if std::is_x86_feature_detected!("avx2") {
             let key = Key { seed: 5, stream: 6 };
             let (mut narrow, mut wide) = (vec![0f32; 10_007], vec![0f32; 10_007]);
-            groups(key, 0, &mut narrow, normal_f32);
+            groups::<f32, WORDS, Normal>(key, 0, &mut narrow);
             // SAFETY: just checked.
-            unsafe { groups_avx2(key, 0, &mut wide, normal_f32) };
+            unsafe { groups_avx2::<f32, WORDS, Normal>(key, 0, &mut wide) };
             assert!(narrow == wide);
         }
     }

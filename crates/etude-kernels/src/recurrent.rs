@@ -454,7 +454,7 @@ mod avx2 {
     use std::arch::x86_64::*;
 
     /// Depth of a pass: four rows of the batch and three of weights stay in the first-level cache.
-    const DEPTH: usize = 1024;
+    const DEPTH: usize = 512;
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn product(a: &[f32], w: &[f32], depth: usize, out: &mut [f32]) {

@@ -75,7 +75,7 @@ pub fn cumulative_product<T: Number>(outer: usize, axis: usize, inner: usize, x:
 }
 
 /// Lanes of `inner` that are scanned side by side.
-const LANES: usize = 64;
+const LANES: usize = 256;
 
 /// Scans with partial results of type `W`.
 fn scan<T: Element, W: Copy>(
@@ -97,10 +97,21 @@ fn scan<T: Element, W: Copy>(
     let each = ((1 << 14) / (axis * inner.min(LANES))).max(1);
     let target = SendPointer(out.as_mut_ptr());
     parallel(units.div_ceil(each), |task| {
+        let mut running = [widen(x[0]); LANES];
         for unit in task * each..units.min((task + 1) * each) {
             let start = unit / bands * axis * inner + unit % bands * LANES;
             let width = LANES.min(inner - unit % bands * LANES);
-            let mut running = [widen(x[start]); LANES];
+            if inner == 1 {
+                // SAFETY: line `unit` lies inside `out`, which has the size of `x`, and belongs to this task alone.
+                let to = unsafe { std::slice::from_raw_parts_mut(target.at(start), axis) };
+                let mut running = widen(x[start]);
+                to[0] = narrow(running);
+                for (to, &value) in to[1..].iter_mut().zip(&x[start + 1..]) {
+                    running = combine(running, widen(value));
+                    *to = narrow(running);
+                }
+                continue;
+            }
             for k in 0..axis {
                 let row = &x[start + k * inner..][..width];
                 // SAFETY: this piece of row `k` lies inside `out`, which has the size of `x`, and units cover different
@@ -125,7 +136,7 @@ mod tests {
         (1, 1, 1),
         (3, 7, 1),
         (2, 5, 3),
-        (1, 1000, 65),
+        (1, 1000, 259),
         (5, 3, 131),
         (1, 50_000, 1),
         (400, 101, 1),

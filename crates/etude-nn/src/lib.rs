@@ -7,6 +7,7 @@ extern crate self as etude_nn;
 
 pub mod init;
 pub mod layers;
+pub mod loss;
 mod module;
 pub mod optim;
 mod param;

@@ -2,6 +2,7 @@
 
 use etude_train::metrics::{self, Confusion};
 use etude_train::plot::*;
+use etude_train::{Claim, Figure, Report, Run};
 use std::path::Path;
 
 /// Numbers in `[0, 1)` from a linear congruence: the gallery looks the same everywhere.
@@ -30,7 +31,39 @@ fn main() -> etude_train::Result<()> {
     wrong(&mut noise).save(folder.join("wrong.png"))?;
     regions(&mut noise).save(folder.join("regions.png"))?;
     attention(&mut noise).save(folder.join("attention.png"))?;
-    others(&mut noise).save(folder.join("others.png"))
+    others(&mut noise).save(folder.join("others.png"))?;
+    report(folder, &mut noise)
+}
+
+/// A finished run with its `report.html`.
+fn report(folder: &Path, noise: &mut Noise) -> etude_train::Result<()> {
+    let mut run =
+        Run::create(folder, "lenet", "# Passes over the data.\nepochs = 8\nlearning_rate = 0.001\n", 1, false)?;
+    for step in 1..=880 {
+        let loss = 0.05 + (-(step as f64) / 120.0).exp() * 2.0 + 0.02 * noise.normal().abs();
+        run.log(
+            step,
+            step / 110 + 1,
+            &[("train/loss", loss), ("learning_rate", 1e-3 * (-(step as f64) / 400.0).exp())],
+        )?;
+        if step % 110 == 0 {
+            run.log(step, step / 110, &[("valid/loss", loss * 1.1), ("valid/accuracy", 1.0 - loss / 4.0)])?;
+        }
+    }
+    let matrix = Confusion::of(3, &[0, 1, 2, 2, 1, 0], &[0, 1, 2, 1, 1, 0]);
+    run.media("confusion.png", &confusion_matrix(noise).to_png()?)?;
+    run.media("filters.png", &filters(noise).to_png()?)?;
+    run.media("wrong.png", &wrong(noise).to_png()?)?;
+    let mut report = Report::new();
+    report
+        .figures("test", [Figure::percent("accuracy", 0.985), Figure::new("loss", 0.0487)])
+        .claim(Claim::at_least("accuracy", 0.985, 0.98).percent())
+        .claim(Claim::at_most("loss", 0.0487, 0.04))
+        .table(matrix.scores_table(&["iris", "rose", "tulip"]))
+        .left("report.html")
+        .next("etude predict runs/lenet/0001 digit.png");
+    print!("{report}");
+    run.finish(&report).map(|_| ())
 }
 
 /// Loss and accuracy of a training, side by side.
@@ -95,7 +128,7 @@ fn filters(noise: &mut Noise) -> Images {
     for i in 0..6 {
         let values: Vec<f32> =
             (0..25).map(|k| ((k % 5 * (i + 1)) as f64 * 0.8 + noise.normal() * 0.3).sin() as f32).collect();
-        sheet = sheet.add(Picture::signed(5, 5, &values));
+        sheet = sheet.picture(Picture::signed(5, 5, &values));
     }
     sheet
 }
@@ -197,7 +230,6 @@ fn others(noise: &mut Noise) -> Page {
                 .size(460.0, 400.0)
                 .band("± σ", xs.clone(), shift(-1.0), shift(1.0))
                 .line("mean", xs.clone(), mean.clone())
-                .colour(series(0))
-                .level(0.0, ""),
+                .colour(series(0)),
         )
 }

@@ -53,12 +53,12 @@ impl Memory {
     }
 
     fn step(&mut self, items: &Items, now: usize, draft: Draft) -> Result<Step, String> {
-        // Data given away is taken over at its last reader, where its storage may be written.
+        // Data given away lives in a slot from its first reader on: its buffer leaves the list of leaves before any step
+        // runs. The last reader may overwrite it.
         for input in &draft.inputs {
             if let Base::Leaf(index) = input.base
                 && items.donated[index]
                 && !self.homes.contains_key(&input.base)
-                && self.last_read[&input.base] == now
             {
                 let bytes = input.window.shape.count() * input.dtype.size();
                 self.adopt(input, index, bytes, items);

@@ -4,11 +4,21 @@
 pub mod arg;
 pub mod binary;
 pub mod cast;
+pub mod conv;
 pub mod create;
+pub mod einsum;
+pub mod grid;
+pub mod index;
+pub mod ctc;
 pub mod matmul;
 pub mod reduce;
+pub mod resize;
+pub mod scan;
 pub mod select;
 pub mod softmax;
+pub mod spatial;
+pub mod similarity;
+pub mod sort;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -37,6 +47,15 @@ pub fn table() -> Vec<Row> {
         create::rows,
         arg::rows,
         softmax::rows,
+        conv::rows,
+        index::rows,
+        scan::rows,
+        sort::rows,
+        einsum::rows,
+        resize::rows,
+        grid::rows,
+        similarity::rows,
+        ctc::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }

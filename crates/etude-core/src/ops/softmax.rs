@@ -227,6 +227,8 @@ pub(crate) fn rows() -> Vec<Row> {
             Case::new("axes of size 1", &[&[3, 1, 1]], move |x| call(&x[0], 1)).reference(rows(log, 1)),
             Case::new("nothing", &[&[0, 3]], move |x| call(&x[0], 1)),
             Case::new("rows of nothing", &[&[3, 0]], move |x| call(&x[0], 1)),
+            // The gradient that arrives depends on the output too.
+            Case::new("squared", &[&[2, 3]], move |x| call(&x[0], 1).square()),
             // The kernel and its gradient against the definition.
             Case::new("less its meaning", &[&[4, 7]], move |x| {
                 let meaning = Softmax { log }.meaning(x).expect("softmax has a meaning").remove(0);

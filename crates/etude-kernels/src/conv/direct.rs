@@ -123,52 +123,108 @@ unsafe impl<T: Float> Work<T> for Plane<T> {
     }
 }
 
-/// Weight gradients of one pair of channels over some rows of positions: `sums[t] += Σ_y Σ_x gy(y)[x] · image(y)[taps[t] +
-/// x]`, for all taps.
+/// Weight gradients without packing, kept as vectors of partial sums:
+/// `sums[r, t] += Σ_i Σ_y Σ_x gy(i, r, y)[x] · image(i, y)[taps[t] + x]`. A vector of sums takes 32 bytes.
 pub(super) struct Correlation<'a, T> {
+    /// Images, rows of positions in each, positions in a row.
+    pub size: [usize; 3],
     pub gy: *const T,
+    pub gy_image: usize,
+    /// From one output channel to the next.
+    pub gy_row: usize,
     pub gy_y: usize,
-    pub image: *const T,
-    pub image_y: usize,
     pub rows: usize,
-    pub width: usize,
+    pub image: *const T,
+    pub image_image: usize,
+    pub image_y: usize,
     pub taps: &'a [usize],
-    pub sums: &'a mut [T],
+    pub sums: *mut T,
 }
 
 impl<T: Float> Correlation<'_, T> {
     /// Adds to all sums.
     ///
     /// # Safety
-    /// The image must be readable at every tap of every position, `gy` at every position.
+    /// The image must be readable at every tap of every position, `gy` at every position; `sums` must be valid for
+    /// `rows · taps` vectors.
     pub(super) unsafe fn compute(self) {
         // SAFETY: the caller's promise.
         unsafe { cpu::run(self) }
     }
 
+    /// The sums of `R` rows from `row` with `N` taps from `tap`.
     #[inline(always)]
-    unsafe fn part<V: Vector<T>, const N: usize>(&mut self, first: usize) {
-        // SAFETY: the caller's promise; the last vector of a row is read in part.
+    unsafe fn part<V: Vector<T>, const R: usize, const N: usize>(&self, row: usize, tap: usize) {
+        // SAFETY: the caller's promise; the last vector of a row of positions is read in part.
         unsafe {
-            let mut sums = [V::splat(T::ZERO); N];
-            for y in 0..self.rows {
-                let (gy, image) = (self.gy.add(y * self.gy_y), self.image.add(y * self.image_y));
-                let mut x = 0;
-                while x < self.width {
-                    let rest = self.width - x;
-                    let load = |from: *const T| match rest < V::LANES {
-                        true => V::load_part(from, rest),
-                        false => V::load(from),
-                    };
-                    let left = load(gy.add(x));
-                    for t in 0..N {
-                        sums[t] = left.mul_add(load(image.add(self.taps[first + t] + x)), sums[t]);
-                    }
-                    x += V::LANES;
+            let at = |r: usize, t: usize| self.sums.add(((row + r) * self.taps.len() + tap + t) * V::LANES);
+            let mut sums = [[V::splat(T::ZERO); N]; R];
+            for r in 0..R {
+                for t in 0..N {
+                    sums[r][t] = V::load(at(r, t));
                 }
             }
-            for t in 0..N {
-                self.sums[first + t] += sums[t].sum();
+            let mut taps = [0; N];
+            taps.copy_from_slice(&self.taps[tap..tap + N]);
+            let [images, height, width] = self.size;
+            for image in 0..images {
+                for y in 0..height {
+                    let gy = self.gy.add(image * self.gy_image + row * self.gy_row + y * self.gy_y);
+                    let from = self.image.add(image * self.image_image + y * self.image_y);
+                    let mut x = 0;
+                    while x < width {
+                        let rest = width - x;
+                        let load = |from: *const T| match rest < V::LANES {
+                            true => V::load_part(from, rest),
+                            false => V::load(from),
+                        };
+                        let mut left = [V::splat(T::ZERO); R];
+                        for r in 0..R {
+                            left[r] = load(gy.add(r * self.gy_row + x));
+                        }
+                        for t in 0..N {
+                            let right = load(from.add(taps[t] + x));
+                            for r in 0..R {
+                                sums[r][t] = left[r].mul_add(right, sums[r][t]);
+                            }
+                        }
+                        x += V::LANES;
+                    }
+                }
+            }
+            for r in 0..R {
+                for t in 0..N {
+                    sums[r][t].store(at(r, t));
+                }
+            }
+        }
+    }
+
+    /// The sums of `R` rows from `row` with all taps.
+    #[inline(always)]
+    unsafe fn taps<V: Vector<T>, const R: usize>(&self, row: usize) {
+        let mut tap = 0;
+        while tap < self.taps.len() {
+            // SAFETY: the caller's promise; as many taps are left as are taken.
+            unsafe {
+                match self.taps.len() - tap {
+                    rest if R == 1 && rest >= 9 => {
+                        self.part::<V, R, 9>(row, tap);
+                        tap += 9;
+                    }
+                    1 => {
+                        self.part::<V, R, 1>(row, tap);
+                        tap += 1;
+                    }
+                    2 | 3 => {
+                        self.part::<V, R, 2>(row, tap);
+                        tap += 2;
+                    }
+                    _ => {
+                        self.part::<V, R, 4>(row, tap);
+                        tap += 4;
+                    }
+                }
             }
         }
     }
@@ -177,26 +233,35 @@ impl<T: Float> Correlation<'_, T> {
 // SAFETY: everything that uses `V` is inlined.
 unsafe impl<T: Float> Work<T> for Correlation<'_, T> {
     #[inline(always)]
-    unsafe fn run<V: Vector<T>>(mut self) {
-        let mut first = 0;
-        while first < self.taps.len() {
-            // SAFETY: the caller's promise; as many taps are left as are taken.
+    unsafe fn run<V: Vector<T>>(self) {
+        let mut row = 0;
+        while row < self.rows {
+            // SAFETY: the caller's promise; as many rows are left as are taken.
             unsafe {
-                match self.taps.len() - first {
-                    1 | 2 => {
-                        self.part::<V, 1>(first);
-                        first += 1;
-                    }
-                    3..=8 => {
-                        self.part::<V, 3>(first);
-                        first += 3;
-                    }
-                    _ => {
-                        self.part::<V, 9>(first);
-                        first += 9;
-                    }
+                match self.rows - row {
+                    1 => self.taps::<V, 1>(row),
+                    2 => self.taps::<V, 2>(row),
+                    _ => self.taps::<V, 3>(row),
                 }
             }
+            row += 3;
+        }
+    }
+}
+
+/// Vectors of partial sums become numbers: `out[i]` is the sum of vector `i`.
+pub(super) struct Fold<'a, T> {
+    pub sums: &'a [T],
+    pub out: &'a mut [T],
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for Fold<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        for (out, sums) in self.out.iter_mut().zip(self.sums.chunks_exact(V::LANES)) {
+            // SAFETY: a chunk is one vector.
+            *out = unsafe { V::load(sums.as_ptr()).sum() };
         }
     }
 }

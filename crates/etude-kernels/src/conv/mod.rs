@@ -12,6 +12,7 @@ mod tests;
 mod weight;
 
 use crate::Float;
+use crate::threads::parallel_chunks;
 use sweep::Sweep;
 
 /// Sizes of a convolution. One or two spatial axes are passed as three: the leading ones have input, kernel, stride,
@@ -134,7 +135,7 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
 pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     g.check(gx.len(), w.len(), gy.len());
     let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    let mut cleared = false;
+    let mut classes = vec![];
     for z in 0..g.stride[0].min(g.input[0]) {
         for y in 0..g.stride[1].min(g.input[1]) {
             for x in 0..g.stride[2].min(g.input[2]) {
@@ -168,14 +169,15 @@ pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T
                         sweep.weights.push(index);
                     }
                 }
-                if sweep.is_empty() && !cleared {
-                    // Some elements are reached by nothing. What was written before is written again below.
-                    cleared = true;
-                }
-                sweep.run(gy, w, gx);
+                classes.push(sweep);
             }
         }
     }
+    if classes.iter().any(Sweep::is_empty) {
+        // Some elements are reached by no position of the kernel.
+        parallel_chunks(gx, 1 << 16, |_, gx| gx.fill(T::ZERO));
+    }
+    classes.iter().for_each(|sweep| sweep.run(gy, w, gx));
 }
 
 /// The gradient of `w`: `gw[o, c, t] = Σ_b Σ_p gy[b, o, p] · x[b, c, p · stride + t · dilation − padding]`.

@@ -124,6 +124,16 @@ fn geometries() -> Vec<ConvGeometry> {
         // Several depth blocks, row blocks and bands.
         ConvGeometry { batch: 2, in_channels: 83, out_channels: 101, padding: [0, 1, 1], input: [1, 7, 7], ..base },
         plain(2, [3, 20], [30, 37], [3, 3]),
+        plain(1, [12, 20], [30, 37], [3, 3]),
+        ConvGeometry { in_channels: 24, out_channels: 19, stride: [1, 3, 2], dilation: [1, 2, 1], ..base },
+        ConvGeometry {
+            in_channels: 16,
+            out_channels: 13,
+            input: [4, 5, 6],
+            kernel: [2, 3, 2],
+            padding: [1; 3],
+            ..base
+        },
         plain(1, [2, 4], [41, 23], [5, 2]),
         plain(9, [7, 13], [2, 3], [2, 2]),
         plain(33, [4, 16], [3, 3], [1, 1]),

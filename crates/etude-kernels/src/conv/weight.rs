@@ -3,7 +3,7 @@
 //! Tasks are blocks of input channels and, where those are few, parts of the batch; the parts' sums are added in order.
 
 use super::ConvGeometry;
-use super::direct::Correlation;
+use super::direct::{Correlation, Fold};
 use super::image::Layout;
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
@@ -16,6 +16,10 @@ use crate::threads::{SendPointer, parallel, parallel_chunks};
 const COLUMNS: usize = 192;
 /// Positions multiplied at a time, about.
 const POSITIONS: usize = 256;
+/// The same without packing, where the sums are loaded and stored for each chunk.
+const DIRECT_POSITIONS: usize = 1024;
+/// Up to so many weights in a group are summed without packing: packing would cost as much as the sums.
+const FEW: usize = 1600;
 /// Rows computed with one strip before the next.
 const ROW_BLOCK: usize = 96;
 /// At least so many tasks, if there is work for them.
@@ -37,6 +41,8 @@ struct Cut {
     /// Images of one part of the batch.
     part: usize,
     parts: usize,
+    /// Whether patches are read where they lie.
+    direct: bool,
     layout: Layout,
 }
 
@@ -75,9 +81,11 @@ fn cut(g: &ConvGeometry) -> Cut {
     let axis = if g.output[0] > 1 { 0 } else { 1 };
     let row: usize = g.output[axis + 1..].iter().product();
     let whole = row * g.output[axis];
-    let (images, band) = match whole <= POSITIONS * 3 / 2 {
-        true => ((POSITIONS / whole).clamp(1, g.batch), g.output[axis]),
-        false => (1, (POSITIONS / row).clamp(1, g.output[axis])),
+    let direct = rows <= 2 || rows * channels * taps <= FEW;
+    let positions = if direct { DIRECT_POSITIONS } else { POSITIONS };
+    let (images, band) = match whole <= positions * 3 / 2 {
+        true => ((positions / whole).clamp(1, g.batch), g.output[axis]),
+        false => (1, (positions / row).clamp(1, g.output[axis])),
     };
     let most = (g.multiply_adds() / GRAIN).clamp(1, TASKS);
     let part = g.batch.div_ceil(most.div_ceil(g.groups * blocks)).next_multiple_of(images);
@@ -88,7 +96,7 @@ fn cut(g: &ConvGeometry) -> Cut {
         .map(|k| [0, 1, 2].map(|axis| (k[axis] * g.dilation[axis]) as isize - g.padding[axis] as isize))
         .collect();
     let layout = Layout::new(g.input, g.stride, size, &displacements);
-    Cut { taps, rows, channels, block, images, axis, band, part, parts: g.batch.div_ceil(part), layout }
+    Cut { taps, rows, channels, block, images, axis, band, part, parts: g.batch.div_ceil(part), direct, layout }
 }
 
 /// All parts' sums, one after the other in `out`, each as long as the weights.
@@ -107,28 +115,45 @@ fn parts<T: Float>(g: &ConvGeometry, cut: &Cut, x: &[T], gy: &[T], out: &mut [T]
             let n = cut.channels * cut.taps;
             // SAFETY: inside this part's weights.
             let target = unsafe { out.at(part * size + group * cut.rows * n + channel * cut.taps) };
-            let mut first = true;
-            for image in (part * cut.part..g.batch.min((part + 1) * cut.part)).step_by(cut.images) {
-                let images = cut.images.min(g.batch - image).min((part + 1) * cut.part - image);
-                for start in (0..g.output[cut.axis]).step_by(cut.band) {
-                    let mut size = g.output;
-                    size[cut.axis] = cut.band.min(g.output[cut.axis] - start);
-                    let mut corner = [0; 2];
-                    corner[cut.axis] = start;
-                    let chunk = Chunk { group, channel, channels, image, images, corner, size };
-                    // SAFETY: this cell's columns of the rows of its group, which no other task writes.
-                    unsafe {
-                        if cut.rows <= 2 {
-                            direct(g, cut, &chunk, x, gy, target, !first);
-                        } else {
-                            product(g, cut, &chunk, x, gy, target, !first);
-                        }
+            let chunks = chunks(g, cut, part).map(|(image, images, corner, size)| Chunk {
+                group,
+                channel,
+                channels,
+                image,
+                images,
+                corner,
+                size,
+            });
+            // SAFETY: this cell's columns of the rows of its group, which no other task writes.
+            unsafe {
+                if cut.direct {
+                    direct(g, cut, chunks, channels, x, gy, target);
+                } else {
+                    for (index, chunk) in chunks.enumerate() {
+                        product(g, cut, &chunk, x, gy, target, index > 0);
                     }
-                    first = false;
                 }
             }
         }
     });
+}
+
+/// The chunks of a part of the batch: first image, images, first position along axes 0 and 1, positions.
+fn chunks(
+    g: &ConvGeometry,
+    cut: &Cut,
+    part: usize,
+) -> impl Iterator<Item = (usize, usize, [usize; 2], [usize; 3])> + use<> {
+    let (output, axis, band, step) = (g.output, cut.axis, cut.band, cut.images);
+    let end = g.batch.min((part + 1) * cut.part);
+    (part * cut.part..end).step_by(step).flat_map(move |image| {
+        (0..output[axis]).step_by(band).map(move |start| {
+            let (mut corner, mut size) = ([0; 2], output);
+            corner[axis] = start;
+            size[axis] = band.min(output[axis] - start);
+            (image, step.min(end - image), corner, size)
+        })
+    })
 }
 
 /// Some channels, images and positions.
@@ -146,11 +171,15 @@ struct Chunk {
 impl Chunk {
     /// Copies the chunk's input planes: `[image][channel][plane]`.
     fn copy<T: Float>(&self, g: &ConvGeometry, cut: &Cut, x: &[T], copy: &mut [T]) {
-        let source: usize = g.input.iter().product();
-        for (index, copy) in copy.chunks_exact_mut(cut.layout.plane).take(self.images * self.channels).enumerate() {
+        let (source, plane) = (g.input.iter().product::<usize>(), cut.layout.plane);
+        assert!(copy.len() >= self.images * self.channels * plane + 16);
+        for index in 0..self.images * self.channels {
             let (image, channel) = (self.image + index / self.channels, self.channel + index % self.channels);
-            let plane = (image * g.groups + self.group) * cut.channels + channel;
-            cut.layout.copy(self.corner, &x[plane * source..][..source], copy);
+            let from = (image * g.groups + self.group) * cut.channels + channel;
+            // SAFETY: the planes lie one after the other in the copy, which is longer than all of them.
+            unsafe {
+                cut.layout.copy(self.corner, &x[from * source..][..source], copy.as_mut_ptr().add(index * plane))
+            };
         }
     }
 
@@ -161,40 +190,56 @@ impl Chunk {
     }
 }
 
-/// One chunk for one or two output channels: correlations without packing.
+/// All chunks of a cell as correlations, without packing.
 ///
 /// # Safety
 /// `target` must be valid for `rows` rows of `channels · taps`, the weights' row length apart.
-unsafe fn direct<T: Float>(g: &ConvGeometry, cut: &Cut, chunk: &Chunk, x: &[T], gy: &[T], target: *mut T, add: bool) {
+unsafe fn direct<T: Float>(
+    g: &ConvGeometry,
+    cut: &Cut,
+    chunks: impl Iterator<Item = Chunk>,
+    channels: usize,
+    x: &[T],
+    gy: &[T],
+    target: *mut T,
+) {
     let plane = cut.layout.plane;
-    scratch::with(Purpose::Image, chunk.images * chunk.channels * plane, |copy: &mut [T]| {
-        chunk.copy(g, cut, x, copy);
-        for row in 0..cut.rows {
-            for channel in 0..chunk.channels {
-                let at = row * cut.channels * cut.taps + channel * cut.taps;
-                // SAFETY: the caller's promise.
-                let sums = unsafe { std::slice::from_raw_parts_mut(target.add(at), cut.taps) };
-                if !add {
-                    sums.fill(T::ZERO);
-                }
-                for image in 0..chunk.images {
+    // One vector for each sum, ordered [channel][row][tap].
+    let lanes = 32 / size_of::<T>();
+    scratch::with(Purpose::Small, channels * cut.rows * cut.taps * lanes, |sums: &mut [T]| {
+        sums.fill(T::ZERO);
+        scratch::with(Purpose::Image, cut.images * channels * plane + 64, |copy: &mut [T]| {
+            for chunk in chunks {
+                chunk.copy(g, cut, x, copy);
+                for channel in 0..channels {
                     for z in 0..chunk.size[0] {
-                        let copy = &copy[(image * chunk.channels + channel) * plane + cut.layout.row(z, 0)..];
-                        let start = chunk.start(g, cut, image, row) + z * g.output[1] * g.output[2];
+                        let start = chunk.start(g, cut, 0, 0) + z * g.output[1] * g.output[2];
+                        let gy_row = g.output.iter().product();
                         let correlation = Correlation {
+                            size: [chunk.images, chunk.size[1], chunk.size[2]],
                             gy: gy[start..].as_ptr(),
+                            gy_image: g.out_channels * gy_row,
+                            gy_row,
                             gy_y: g.output[2],
-                            image: copy.as_ptr(),
+                            rows: cut.rows,
+                            image: copy[channel * plane + cut.layout.row(z, 0)..].as_ptr(),
+                            image_image: channels * plane,
                             image_y: cut.layout.row(0, 1),
-                            rows: chunk.size[1],
-                            width: chunk.size[2],
                             taps: &cut.layout.taps,
-                            sums: &mut *sums,
+                            sums: sums[channel * cut.rows * cut.taps * lanes..].as_mut_ptr(),
                         };
-                        // SAFETY: the chunk's positions lie inside `gy`, their taps inside the copy.
+                        // SAFETY: the chunk's positions lie inside `gy`, their taps inside the copy; the sums have room.
                         unsafe { correlation.compute() };
                     }
                 }
+            }
+        });
+        for (index, sums) in sums.chunks_exact(cut.taps * lanes).enumerate() {
+            let (channel, row) = (index / cut.rows, index % cut.rows);
+            // SAFETY: the caller's promise; folding uses no pointers.
+            unsafe {
+                let to = target.add((row * cut.channels + channel) * cut.taps);
+                cpu::run(Fold { sums, out: std::slice::from_raw_parts_mut(to, cut.taps) });
             }
         }
     });

@@ -274,7 +274,8 @@ pub(super) unsafe fn copy_strided(
     let (inner, outer) = (loops[0], loops[1]);
     let short = inner.count <= 8 && outer.count > 2 * inner.count;
     let crossing = inner.from.unsigned_abs() > outer.from.unsigned_abs() && outer.from != 0 && outer.count >= 8;
-    if short || crossing {
+    let repeats = outer.from == 0 && inner.from == 1;
+    if (short && !repeats) || crossing {
         loops.swap(0, 1);
     }
     // SAFETY: passed on.
@@ -295,6 +296,16 @@ unsafe fn copy_loops<T: Copy>(to: *mut T, from: *const T, loops: &[Loop]) {
     unsafe {
         match *outer {
             [] => copy_line(to, from, inner),
+            [one] if one.from == 0 && (inner.to, inner.from, one.to) == (1, 1, inner.count as isize) => {
+                // The same row again and again: what is there already is copied, twice as much each time.
+                copy_line(to, from, inner);
+                let (mut done, total) = (inner.count, inner.count * one.count);
+                while done < total {
+                    let part = done.min(total - done);
+                    std::ptr::copy_nonoverlapping(to as *const T, to.add(done), part);
+                    done += part;
+                }
+            }
             [one] => {
                 for i in 0..one.count as isize {
                     copy_line(to.offset(i * one.to), from.offset(i * one.from), inner);

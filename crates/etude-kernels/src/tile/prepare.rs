@@ -2,10 +2,12 @@
 
 use super::kernels::Kernels;
 use super::layout::tile_size;
+use super::plan::Resolved;
 use super::reduce::{Reduction, reduction};
 use super::table::{binary_cost, binary_kernels, cast_kernels, select_kernels, unary_cost, unary_kernels};
 use super::{Instruction, Program, Register};
 use crate::DType;
+use std::sync::{Arc, Mutex};
 
 /// Registers a program may use.
 pub const MAX_REGISTERS: usize = 64;
@@ -43,6 +45,10 @@ pub struct Prepared {
     pub(super) tile: usize,
     /// Bytes of the largest element.
     pub(super) largest: usize,
+    /// How many scalars a call must bring.
+    pub(super) scalars: usize,
+    /// What the last call decided.
+    pub(super) last: Arc<Mutex<Option<Arc<Resolved>>>>,
     /// Whether each output is a reduction.
     pub(super) folded: Vec<bool>,
     /// Simple instructions an element costs, roughly.
@@ -129,8 +135,15 @@ impl Program {
                 folded[output] = true;
             }
         }
+        let scalars = nodes.iter().filter_map(|node| match *node {
+            Node::Scalar { index, .. } => Some(index.saturating_add(1)),
+            _ => None,
+        });
+        let scalars = scalars.max().unwrap_or(0);
         Ok(Prepared {
             folded,
+            scalars,
+            last: Arc::default(),
             cost: costs.sum::<usize>().max(1),
             tile: tile_size(slots + loads + self.outputs.len(), largest),
             largest: largest.size(),

@@ -65,9 +65,22 @@ impl Prepared {
             self.fill_identities(kept.iter().product(), outputs);
             return;
         }
-        let plan = Plan::new(self, kept, reduced, inputs, scalars, outputs);
-        let (outer, inner) = (plan.layout.tiles(false), plan.layout.tiles(true));
-        let elements: usize = plan.layout.sizes[..plan.layout.axes].iter().product();
+        assert!(scalars.len() >= self.scalars, "tile program: {} scalars are missing", self.scalars - scalars.len());
+        let resolved = self.resolve(kept, reduced, inputs);
+        let (mut few, mut many) = ([std::ptr::null_mut(); 16], Vec::new());
+        let operands = resolved.operands.len();
+        let bases = match few.get_mut(..operands) {
+            Some(bases) => bases,
+            None => {
+                many.resize(operands, std::ptr::null_mut());
+                &mut many
+            }
+        };
+        resolved.place(bases, inputs, outputs);
+        let plan = Plan { prepared: self, resolved: &resolved, bases, scalars };
+        let layout = &resolved.layout;
+        let (outer, inner) = (layout.tiles(false), layout.tiles(true));
+        let elements: usize = layout.sizes[..layout.axes].iter().product();
         // By size only, so that results do not depend on the number of threads.
         let tasks = (elements.saturating_mul(self.cost) / TASK).clamp(1, MAX_TASKS);
         if tasks == 1 || outer >= tasks.min(32) {
@@ -149,12 +162,12 @@ impl Plan<'_> {
 
     /// Offset in scratch memory of reduction `number`'s accumulator and, after it, the wide one.
     fn accumulator(&self, number: usize) -> usize {
-        self.cells() + (self.values * 8).next_multiple_of(64) + number * (self.prepared.tile * 16 + 128)
+        self.cells() + (self.resolved.values * 8).next_multiple_of(64) + number * (self.prepared.tile * 16 + 128)
     }
 
     /// Offset in scratch memory of the uniform values' cells, 8 bytes each.
     fn cells(&self) -> usize {
-        self.slots * self.slot_bytes()
+        self.resolved.slots * self.slot_bytes()
     }
 
     /// Runs `work` with scratch memory for this plan.
@@ -167,9 +180,11 @@ impl Plan<'_> {
             let memory = scratch.memory.as_mut_slice::<u8>().as_mut_ptr();
             scratch.pointers.clear();
             // SAFETY: the cells lie inside the memory just made large enough.
-            scratch.pointers.extend((0..self.values).map(|value| unsafe { memory.add(self.cells() + value * 8) }));
+            scratch
+                .pointers
+                .extend((0..self.resolved.values).map(|value| unsafe { memory.add(self.cells() + value * 8) }));
             scratch.collected.clear();
-            scratch.collected.resize(self.lists.binds.len(), std::ptr::null());
+            scratch.collected.resize(self.resolved.binds.len(), std::ptr::null());
             work(&mut Machine {
                 plan: self,
                 pointers: &mut scratch.pointers,
@@ -185,20 +200,23 @@ impl Plan<'_> {
 
     /// Runs the tiles of a range of kept and a range of reduced tile numbers. Reductions go to their outputs, or as
     /// wide accumulators, one after the other, to `partial`.
-    fn task(&self, kept: Range<usize>, reduced: Range<usize>, partial: Option<*mut u8>) {
+    pub(super) fn task(&self, kept: Range<usize>, reduced: Range<usize>, partial: Option<*mut u8>) {
         self.with_machine(|machine| {
-            for &(value, bytes) in &self.lists.scalars {
-                // SAFETY: each value's cell has 8 bytes.
-                unsafe { (machine.pointers[value] as *mut [u8; 8]).write(bytes) };
+            for node in &self.prepared.nodes {
+                if let Node::Scalar { to, index } = *node {
+                    let bytes = self.scalars[index].bytes(self.prepared.values[to].dtype);
+                    // SAFETY: each value's cell has 8 bytes.
+                    unsafe { (machine.pointers[to] as *mut [u8; 8]).write(bytes) };
+                }
             }
             machine.place_slots();
-            self.layout.seek(&mut machine.coordinates, false, kept.start);
+            self.resolved.layout.seek(&mut machine.coordinates, false, kept.start);
             // SAFETY: the plan has checked all bounds, and tile numbers lie inside the layout.
             unsafe {
                 for _ in kept {
-                    self.layout.seek(&mut machine.coordinates, true, reduced.start);
+                    self.resolved.layout.seek(&mut machine.coordinates, true, reduced.start);
                     machine.row_of_tiles(reduced.len(), partial);
-                    self.layout.advance(&mut machine.coordinates, false);
+                    self.resolved.layout.advance(&mut machine.coordinates, false);
                 }
             }
         });
@@ -210,7 +228,7 @@ impl Plan<'_> {
     /// `partial` holds `chunks` pieces of `piece` bytes, written by [`Plan::task`].
     unsafe fn combine(&self, tile: usize, partial: *mut u8, chunks: usize, piece: usize) {
         self.with_machine(|machine| {
-            self.layout.seek(&mut machine.coordinates, false, tile);
+            self.resolved.layout.seek(&mut machine.coordinates, false, tile);
             machine.measure();
             let kept = machine.kept();
             for (number, reduction) in self.prepared.reductions.iter().enumerate() {
@@ -236,14 +254,14 @@ impl Machine<'_> {
             // SAFETY: scratch memory begins with `slots` tile buffers.
             unsafe { self.memory.add(number * self.plan.slot_bytes()) }
         };
-        for step in &self.plan.lists.steps {
+        for step in &self.plan.resolved.steps {
             if let Step::Compute { to, one: false, .. } = *step
                 && let Some(value) = self.plan.prepared.values.get(to)
             {
                 self.pointers[to] = slot(value.slot);
             }
         }
-        for bind in &self.plan.lists.binds {
+        for bind in &self.plan.resolved.binds {
             if let BindAction::Gather(number, _) = bind.action {
                 self.pointers[bind.value] = slot(number);
             }
@@ -252,7 +270,7 @@ impl Machine<'_> {
 
     /// The extents of the tile at the current coordinates.
     fn measure(&mut self) {
-        let layout = &self.plan.layout;
+        let layout = &self.plan.resolved.layout;
         self.count = 1;
         for axis in 0..layout.axes {
             let left = layout.sizes[axis] - self.coordinates[axis] * layout.block[axis];
@@ -263,7 +281,7 @@ impl Machine<'_> {
 
     /// Kept positions of the current tile.
     fn kept(&self) -> usize {
-        let layout = &self.plan.layout;
+        let layout = &self.plan.resolved.layout;
         (0..layout.axes).filter(|&axis| !layout.reduced[axis]).map(|axis| self.extents[axis]).product()
     }
 
@@ -272,20 +290,20 @@ impl Machine<'_> {
     /// # Safety
     /// The coordinates lie inside the layout.
     unsafe fn address(&self, operand: usize) -> *mut u8 {
-        let layout = &self.plan.layout;
-        let place = &self.plan.lists.operands[operand];
+        let layout = &self.plan.resolved.layout;
+        let place = &self.plan.resolved.operands[operand];
         let mut offset = 0;
         for axis in 0..layout.axes {
             offset += (self.coordinates[axis] * layout.block[axis]) as isize * place.strides[axis];
         }
         // SAFETY: the plan has checked that every position inside the layout lies inside the operand's buffer.
-        unsafe { self.plan.lists.bases[operand].offset(offset * place.size as isize) }
+        unsafe { self.plan.bases[operand].offset(offset * place.size as isize) }
     }
 
     /// The extents of the current tile with, along each axis, the strides of a row-by-row tile and of an operand.
     fn against_tile(&self, operand: usize) -> ([(usize, isize, isize); MAX_AXES], usize) {
-        let axes = self.plan.layout.axes;
-        let strides = &self.plan.lists.operands[operand].strides;
+        let axes = self.plan.resolved.layout.axes;
+        let strides = &self.plan.resolved.operands[operand].strides;
         let mut loops = [(1, 0, 0); MAX_AXES];
         let mut step = 1;
         for axis in (0..axes).rev() {
@@ -357,7 +375,7 @@ impl Machine<'_> {
                     }
                 }
             }
-            plan.layout.advance(&mut self.coordinates, true);
+            plan.resolved.layout.advance(&mut self.coordinates, true);
         }
     }
 
@@ -366,20 +384,21 @@ impl Machine<'_> {
     /// # Safety
     /// The coordinates lie inside the layout, `acc` holds the tile's kept positions.
     unsafe fn write_reduction(&self, number: usize, acc: *const u8) {
-        let layout = &self.plan.layout;
+        let layout = &self.plan.resolved.layout;
         let output = self.plan.prepared.nodes.iter().find_map(|node| match *node {
             Node::Reduce { number: found, output, .. } if found == number => Some(output),
             _ => None,
         });
-        let operand = self.plan.lists.operands.len() - self.plan.prepared.program.outputs.len() + output.unwrap_or(0);
-        let strides = &self.plan.lists.operands[operand].strides;
+        let operand =
+            self.plan.resolved.operands.len() - self.plan.prepared.program.outputs.len() + output.unwrap_or(0);
+        let strides = &self.plan.resolved.operands[operand].strides;
         let mut loops = [(1, 0, 0); MAX_AXES];
         let mut step = 1;
         for axis in (0..layout.axes).rev().filter(|&axis| !layout.reduced[axis]) {
             loops[axis] = (self.extents[axis], strides[axis], step);
             step *= self.extents[axis] as isize;
         }
-        let size = self.plan.lists.operands[operand].size;
+        let size = self.plan.resolved.operands[operand].size;
         // SAFETY: the plan has checked the output's size; no other task has this kept tile.
         unsafe { copy_strided(self.address(operand), acc, loops[..layout.axes].iter().copied(), size) };
     }
@@ -390,20 +409,20 @@ impl Machine<'_> {
     /// The coordinates lie inside the layout, and no other task has the same tile.
     unsafe fn tile(&mut self) {
         let plan = self.plan;
-        let layout = &plan.layout;
+        let layout = &plan.resolved.layout;
         // Whether the tile is whole but for its outermost axis: then it is a prefix of any whole one.
         let prefix = (layout.first_blocked + 1..layout.axes).all(|axis| self.extents[axis] == layout.block[axis]);
         let whole = prefix
             && (layout.first_blocked == layout.axes
                 || self.extents[layout.first_blocked] == layout.block[layout.first_blocked]);
-        for (index, bind) in plan.lists.binds.iter().enumerate() {
+        for (index, bind) in plan.resolved.binds.iter().enumerate() {
             if bind.operand == usize::MAX {
                 continue;
             }
             // SAFETY: addresses lie inside the operands, tile buffers hold a tile, cells 8 bytes.
             unsafe {
                 let address = self.address(bind.operand);
-                let size = plan.lists.operands[bind.operand].size;
+                let size = plan.resolved.operands[bind.operand].size;
                 match bind.action {
                     BindAction::Point => self.pointers[bind.value] = address,
                     BindAction::Uniform => std::ptr::copy_nonoverlapping(address, self.pointers[bind.value], size),
@@ -421,9 +440,9 @@ impl Machine<'_> {
         if self.fresh {
             self.fresh = false;
             // Values that never change, spread over whole tiles whatever the size of this one.
-            plan.lists.once.iter().for_each(|step| self.step(step, plan.prepared.tile));
+            plan.resolved.once.iter().for_each(|step| self.step(step, plan.prepared.tile));
         }
-        plan.lists.steps.iter().for_each(|step| self.step(step, self.count));
+        plan.resolved.steps.iter().for_each(|step| self.step(step, self.count));
     }
 
     /// Runs one step on `count` elements.
@@ -440,7 +459,7 @@ impl Machine<'_> {
                 // SAFETY: the output's tile belongs to this task alone; equal addresses are an output stored to itself.
                 unsafe {
                     let (to, from) = (self.address(operand), self.pointers[from] as *const u8);
-                    let size = plan.lists.operands[operand].size;
+                    let size = plan.resolved.operands[operand].size;
                     if to as *const u8 == from {
                     } else if direct {
                         std::ptr::copy_nonoverlapping(from, to, count * size);
@@ -452,7 +471,7 @@ impl Machine<'_> {
                 }
             }
             Step::Reduce { number, from } => {
-                let layout = &plan.layout;
+                let layout = &plan.resolved.layout;
                 let axes = (0..layout.axes).map(|axis| (self.extents[axis], layout.reduced[axis]));
                 // SAFETY: the value is a tile of these extents, the accumulator has room for its kept positions.
                 unsafe {

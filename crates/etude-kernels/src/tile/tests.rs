@@ -846,3 +846,49 @@ fn mistakes_are_named() {
     let add = Instruction::Binary { op: Add, dtype: I32, to: 1, a: 0, b: 0 };
     assert!(message(program(vec![load, add, store], vec![F32])).contains("register 0 holds f32, not i32"));
 }
+#[test]
+fn zz_time() {
+    let binary = |op, to, a, b| Instruction::Binary { op, dtype: F32, to, a, b };
+    let program = Program {
+        instructions: vec![
+            Instruction::Load { to: 0, input: 0 },
+            Instruction::Load { to: 1, input: 1 },
+            Instruction::Load { to: 2, input: 2 },
+            binary(Mul, 3, 0, 1),
+            binary(Add, 4, 3, 2),
+            Instruction::Store { output: 0, from: 4 },
+        ],
+        inputs: vec![F32; 3],
+        outputs: vec![F32; 1],
+    };
+    let p = program.prepare().unwrap();
+    let data = Buffer::zeroed(1 << 14);
+    let mut out = Buffer::zeroed(1 << 14);
+    for (n, kept) in [vec![16usize], vec![1024], vec![4096], vec![16, 64], vec![32, 64]].into_iter().enumerate() {
+        let strides: Vec<isize> = if n >= 3 { vec![64, 1] } else { vec![1] };
+        let second: Vec<isize> = if n >= 3 { vec![0, 1] } else { vec![1] };
+        let mut best = [f64::INFINITY; 4];
+        for _ in 0..200 {
+            let inputs = [
+                Input { source: Source::Buffer(&data), offset: 0, strides: &strides },
+                Input { source: Source::Buffer(&data), offset: 0, strides: &second },
+                Input { source: Source::Buffer(&data), offset: 0, strides: &second },
+            ];
+            let mut t = [0.0; 4];
+            let s = std::time::Instant::now();
+            for _ in 0..100 {
+                std::hint::black_box(p.resolve(&kept, &[], &inputs));
+            }
+            t[0] = s.elapsed().as_secs_f64() * 1e7;
+            let s = std::time::Instant::now();
+            for _ in 0..100 {
+                p.run(&kept, &[], &inputs, &[], &mut [&mut out]);
+            }
+            t[2] = s.elapsed().as_secs_f64() * 1e7;
+            for i in 0..4 {
+                best[i] = best[i].min(t[i]);
+            }
+        }
+        println!("{kept:?} plan {:.0} task {:.0} run {:.0} layout {:.0} ns", best[0], best[1], best[2], best[3]);
+    }
+}

@@ -121,12 +121,11 @@ impl Canvas {
         self.fill(Rect::new(area.right() - t, area.y + t, t, area.h - 2.0 * t), colour, 1.0);
     }
 
-    /// A horizontal or vertical hair line that falls on whole pixels.
+    /// A horizontal or vertical line one unit thick that falls on whole pixels.
     pub fn rule(&mut self, from: Place, to: Place, colour: Colour) {
         let snap = |v: f32| (v * SCALE).round() / SCALE;
         let (x, y) = (snap(from.0), snap(from.1));
-        let hair = 1.0 / SCALE.max(1.0) * if SCALE >= 2.0 { 2.0 } else { 1.0 };
-        self.fill(Rect::new(x, y, (to.0 - from.0).max(hair), (to.1 - from.1).max(hair)), colour, 1.0);
+        self.fill(Rect::new(x, y, (to.0 - from.0).max(1.0), (to.1 - from.1).max(1.0)), colour, 1.0);
     }
 
     /// Draws a line through `places` with round joins; a place that is not a number interrupts it. `dash` gives the
@@ -134,7 +133,7 @@ impl Canvas {
     pub fn line(&mut self, places: &[Place], thickness: f32, colour: Colour, opacity: f32, dash: Option<(f32, f32)>) {
         let radius = thickness * SCALE / 2.0;
         let [left, top, right, bottom] = self.clip;
-        let (columns, rows) = (self.touched(left, top, right, bottom).0, self.touched(left, top, right, bottom).1);
+        let (columns, rows) = self.touched(left, top, right, bottom);
         let (width, height) = (columns.len(), rows.len());
         // One mask for the whole line, so that joins and crossings are not drawn twice.
         let mut mask = Mask::new(width, height);
@@ -180,23 +179,28 @@ impl Canvas {
 
     /// Fills the region between two lines over the same places across: (x, lower y, upper y).
     pub fn band(&mut self, edges: &[(f32, f32, f32)], colour: Colour, opacity: f32) {
+        let [left, top, right, bottom] = self.clip;
+        let (columns, rows) = self.touched(left, top, right, bottom);
+        // One mask for the whole band: a column shared by two pieces must not be painted twice.
+        let mut mask = Mask::new(columns.len(), rows.len());
         for pair in edges.windows(2) {
             let [(xa, la, ua), (xb, lb, ub)] = [pair[0], pair[1]].map(|(x, l, u)| (x * SCALE, l * SCALE, u * SCALE));
             if ![xa, la, ua, xb, lb, ub].iter().all(|v| v.is_finite()) || xb <= xa {
                 continue;
             }
-            let (columns, rows) = self.touched(xa, ua.min(ub).min(la).min(lb), xb, la.max(lb).max(ua).max(ub));
-            for x in columns {
+            let (own_columns, own_rows) = self.touched(xa, ua.min(ub).min(la).min(lb), xb, la.max(lb).max(ua).max(ub));
+            for x in own_columns {
                 let wide = (xb.min(x as f32 + 1.0) - xa.max(x as f32)).max(0.0);
                 let t = ((x as f32 + 0.5).clamp(xa, xb) - xa) / (xb - xa);
                 let (one, two) = (la + (lb - la) * t, ua + (ub - ua) * t);
                 let (upper, lower) = (one.min(two), one.max(two));
-                for y in rows.clone() {
+                for y in own_rows.clone() {
                     let high = (lower.min(y as f32 + 1.0) - upper.max(y as f32)).max(0.0);
-                    self.blend(x, y, colour, wide * high * opacity);
+                    mask.cover[(y - rows.start) * mask.width + x - columns.start] += wide * high;
                 }
             }
         }
+        self.paint(&mask, columns.start as i32, rows.start as i32, colour, opacity);
     }
 
     /// Writes a line of text, its baseline at the point's height.

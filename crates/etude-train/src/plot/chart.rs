@@ -224,7 +224,7 @@ impl Chart {
         ys: impl Into<Vec<f64>>,
         width: f64,
     ) -> Self {
-        self.add(name, xs, ys, Kind::Columns { width }, 0.9)
+        self.add(name, xs, ys, Kind::Columns { width }, 1.0)
     }
 
     /// Adds a band between two lines, such as a mean plus and minus a deviation.

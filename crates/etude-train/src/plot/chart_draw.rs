@@ -92,12 +92,12 @@ impl Chart {
                 canvas.rule((inner.x, at), (inner.right(), at), Colour::FAINT);
             }
         }
+        self.guides(canvas, &frame);
         canvas.clipped(Rect::new(inner.x - 4.0, inner.y - 4.0, inner.w + 8.0, inner.h + 8.0), |canvas| {
             for series in &self.series {
                 draw_series(canvas, &frame, series, self.regions.is_some());
             }
         });
-        self.guides(canvas, &frame);
         self.axes(canvas, area, &frame, &x_ticks, &y_ticks, upright);
     }
 
@@ -138,9 +138,11 @@ impl Chart {
         let lines = self.series.iter().all(|s| matches!(s.kind, Kind::Line { .. } | Kind::Band { .. }));
         let room = if lines && !vertical { 0.015 } else { 0.06 };
         let (padded_low, padded_high) = ticks::padded(axis.scale, low, high, room);
-        // Fractions end at 0 and 100 %, and so does what can be seen of them.
-        let fractions = axis.style == ticks::TickStyle::Percent && low >= 0.0 && high <= 1.0;
-        if fractions { (padded_low.max(-0.01), padded_high.min(1.01)) } else { (padded_low, padded_high) }
+        // Numbers that are never negative get no room below zero, which would look as if they could be.
+        let padded_low = if low >= 0.0 && vertical { padded_low.max(0.0) } else { padded_low };
+        // Fractions end at 100 %, and so does what can be seen of them.
+        let fractions = axis.style == ticks::TickStyle::Percent && high <= 1.0;
+        if fractions { (padded_low, padded_high.min(1.01)) } else { (padded_low, padded_high) }
     }
 
     fn frame(&self, area: Rect, mut x: (f64, f64), mut y: (f64, f64)) -> Frame {
@@ -210,25 +212,40 @@ impl Chart {
     /// The tints of the decision regions, darker where two classes meet.
     fn tint(&self, canvas: &mut Canvas, frame: &Frame) {
         let Some(r) = self.regions.as_ref().filter(|r| r.columns > 0 && r.rows > 0) else { return };
-        let class = |column: usize, row: usize| r.classes[row * r.columns + column];
         let of_class = |class: usize| self.series.get(class).map_or(colour::series(class), |series| series.colour);
-        let mut pixels = Vec::with_capacity(r.columns * r.rows * 3);
-        for row in (0..r.rows).rev() {
-            for column in 0..r.columns {
-                let own = class(column, row);
-                let border = (column + 1 < r.columns && class(column + 1, row) != own)
-                    || (row > 0 && class(column, row - 1) != own);
-                let tint = Colour::WHITE.mix(of_class(own), if border { 0.5 } else { 0.18 });
+        let class = |column: usize, row: usize| r.classes[row.min(r.rows - 1) * r.columns + column.min(r.columns - 1)];
+        // Each cell becomes FINE² pixels, mixed from its four neighbours, so that borders are smooth and not stairs.
+        const FINE: usize = 3;
+        let mut pixels = Vec::with_capacity(r.columns * r.rows * FINE * FINE * 3);
+        for row in (0..r.rows * FINE).rev() {
+            for column in 0..r.columns * FINE {
+                let split = |fine: usize| {
+                    let place = ((fine as f32 + 0.5) / FINE as f32 - 0.5).max(0.0);
+                    (place as usize, place.fract())
+                };
+                let ((cx, tx), (cy, ty)) = (split(column), split(row));
+                let corners = [
+                    (class(cx, cy), (1.0 - tx) * (1.0 - ty)),
+                    (class(cx + 1, cy), tx * (1.0 - ty)),
+                    (class(cx, cy + 1), (1.0 - tx) * ty),
+                    (class(cx + 1, cy + 1), tx * ty),
+                ];
+                let share = |class: usize| corners.iter().filter(|c| c.0 == class).map(|c| c.1).sum::<f32>();
+                let own = corners.iter().max_by(|a, b| share(a.0).total_cmp(&share(b.0))).map_or(0, |c| c.0);
+                // One in the middle of a region, a half and less where two or more meet.
+                let border = (2.0 - 2.0 * share(own)).clamp(0.0, 1.0);
+                let tint = Colour::WHITE.mix(of_class(own), 0.16 + 0.34 * border * border);
                 pixels.extend([tint.0, tint.1, tint.2]);
             }
         }
         let ((x0, y0), (x1, y1)) = (frame.place(r.x.0, r.y.1), frame.place(r.x.1, r.y.0));
-        let picture = Picture::from_rgb(r.columns, r.rows, pixels);
+        let picture = Picture::from_rgb(r.columns * FINE, r.rows * FINE, pixels);
         canvas.clipped(frame.area, |canvas| canvas.picture(Rect::new(x0, y0, x1 - x0, y1 - y0), &picture));
     }
 
     fn guides(&self, canvas: &mut Canvas, frame: &Frame) {
         let area = frame.area;
+        let taken: Vec<Place> = self.series.iter().flat_map(|series| samples(frame, series)).collect();
         for guide in &self.guides {
             let (x, y) =
                 if guide.upright { frame.place(guide.at, frame.y.0) } else { frame.place(frame.x.0, guide.at) };
@@ -240,18 +257,23 @@ impl Chart {
             if guide.label.is_empty() {
                 continue;
             }
-            let wide = text::width(&guide.label, SMALL, Weight::Regular);
-            let (place, align) = if !guide.upright {
-                let over = if y - area.y > SMALL + 8.0 { y - 5.0 } else { y + SMALL + 3.0 };
-                ((area.right() - 4.0, over), Align::End)
-            } else if x + wide + 10.0 < area.right() {
-                ((x + 5.0, area.y + SMALL), Align::Start)
+            let (wide, high) = (text::width(&guide.label, SMALL, Weight::Regular), SMALL + 2.0);
+            let corners = if guide.upright {
+                [(x + 5.0, area.y + 1.0), (x - wide - 5.0, area.y + 1.0), (x + 5.0, area.bottom() - high - 3.0)]
             } else {
-                ((x - 5.0, area.y + SMALL), Align::End)
+                [
+                    (area.right() - wide - 4.0, y - high - 3.0),
+                    (area.x + 6.0, y - high - 3.0),
+                    (area.right() - wide - 4.0, y + 3.0),
+                ]
             };
-            let left = if align == Align::End { place.0 - wide } else { place.0 };
-            canvas.fill(Rect::new(left - 3.0, place.1 - SMALL, wide + 6.0, SMALL + 4.0), Colour::WHITE, 0.8);
-            canvas.text(place, align, &guide.label, SMALL, Weight::Regular, Colour::GREY);
+            let boxes = corners.map(|(x, y)| Rect::new(x, y, wide, high));
+            let inside =
+                |b: &Rect| b.x >= area.x && b.right() <= area.right() && b.y >= area.y && b.bottom() <= area.bottom();
+            let hidden = |b: &&Rect| taken.iter().filter(|place| b.contains(**place)).count();
+            let free = boxes.iter().filter(|b| inside(b)).min_by_key(hidden).unwrap_or(&boxes[0]);
+            let place = (free.x, free.y + SMALL * 0.9);
+            canvas.text(place, Align::Start, &guide.label, SMALL, Weight::Regular, Colour::GREY);
         }
     }
 
@@ -306,7 +328,7 @@ fn draw_series(canvas: &mut Canvas, frame: &Frame, series: &Series, over_tint: b
             let dash = dashed.then_some((6.0, 4.0));
             canvas.line(&thinned(&places), *thickness, series.colour, series.opacity, dash);
             // A lone point between gaps has no line to show it; few points deserve to be seen.
-            if places.len() <= 30 && *thickness > 1.5 {
+            if places.len() <= 30 && *thickness > 1.5 && !dashed {
                 for place in places {
                     canvas.disc(place, 3.0, series.colour, series.opacity);
                 }
@@ -337,6 +359,23 @@ fn draw_series(canvas: &mut Canvas, frame: &Frame, series: &Series, over_tint: b
             canvas.band(&edges, series.colour, series.opacity);
         }
     }
+}
+
+/// Places along a series, close enough together that a label between them hides one.
+fn samples(frame: &Frame, series: &Series) -> Vec<Place> {
+    let places: Vec<Place> = series.xs.iter().zip(&series.ys).map(|(x, y)| frame.place(*x, *y)).collect();
+    if !matches!(series.kind, Kind::Line { .. }) {
+        return places;
+    }
+    let between = |pair: &[Place]| {
+        let [a, b] = [pair[0], pair[1]];
+        let steps = ((b.0 - a.0).abs().max((b.1 - a.1).abs()) / 4.0).clamp(1.0, 200.0) as usize;
+        (0..=steps).map(move |i| {
+            let t = i as f32 / steps as f32;
+            (a.0 + (b.0 - a.0) * t, a.1 + (b.1 - a.1) * t)
+        })
+    };
+    places.windows(2).flat_map(between).collect()
 }
 
 /// The least distance between neighbouring places; 1 when there is none.

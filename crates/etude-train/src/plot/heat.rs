@@ -3,6 +3,7 @@
 use super::canvas::{Align, Canvas, Rect};
 use super::chart_draw::{EDGE, LABEL, SMALL, heading};
 use super::colour::{Colour, ColourMap};
+use super::picture::Picture;
 use super::text::{self, Weight};
 use super::ticks::{self, Scale, TickStyle};
 use crate::error::Result;
@@ -252,11 +253,8 @@ impl HeatMap {
 
     fn colour_bar(&self, canvas: &mut Canvas, grid: Rect, low: f64, high: f64) {
         let bar = Rect::new(grid.right() + 14.0, grid.y, 12.0, grid.h);
-        let stripes = (grid.h * 2.0).max(1.0) as usize;
-        for i in 0..stripes {
-            let (from, share) = (grid.h * i as f32 / stripes as f32, (i as f32 + 0.5) / stripes as f32);
-            canvas.fill(Rect::new(bar.x, bar.y + from, bar.w, grid.h / stripes as f32), self.map.at(1.0 - share), 1.0);
-        }
+        let falling: Vec<f32> = (0..256).rev().map(|i| i as f32 / 255.0).collect();
+        canvas.picture(bar, &Picture::mapped(1, 256, &falling, (0.0, 1.0), self.map));
         for (value, label) in ticks::ticks(Scale::Linear, self.style, low, high, (grid.h / 40.0).max(2.0) as usize) {
             let y = bar.bottom() - ((value - low) / (high - low)) as f32 * bar.h;
             canvas.rule((bar.right(), y), (bar.right() + 3.0, y), Colour::LINE);

@@ -54,7 +54,7 @@ impl Images {
 
     /// Adds a picture without a caption.
     #[must_use]
-    pub fn add(self, picture: Picture) -> Self {
+    pub fn picture(self, picture: Picture) -> Self {
         self.captioned(picture, "", Colour::GREY)
     }
 

@@ -1,0 +1,132 @@
+//! What an étude is: a struct of knobs that can run. The program knows them through one table, [`studies`].
+
+use etude::nn::Summary;
+use etude::prelude::*;
+use etude::train::RunFolder;
+use etude::train::config::{Knob, apply, docs_from_source, from_toml, knobs, nearest, to_toml};
+use etude::{Error, Result};
+use serde::{Serialize, de::DeserializeOwned};
+use std::path::Path;
+
+/// An étude: its struct holds every knob, `Default` is the full run.
+pub trait Etude: Serialize + DeserializeOwned + Default {
+    /// What it is called on the command line.
+    const NAME: &'static str;
+    /// What it shows, in one line.
+    const TITLE: &'static str;
+    /// Who described the technique, and when.
+    const SOURCE: &'static str;
+    /// The rows of the list of études it answers.
+    const ROWS: &'static [&'static str];
+    /// Its own source text, which is what a reader learns from.
+    const TEXT: &'static str;
+
+    /// The knobs of a run of a minute at most.
+    fn quick() -> Self {
+        Self::default()
+    }
+
+    /// Does it, and says what came out.
+    fn run(self, session: &mut Session) -> Result<Report>;
+
+    /// The tables of its models.
+    fn summaries(&self) -> Vec<Summary> {
+        Vec::new()
+    }
+
+    /// What a finished run says about a file.
+    fn predict(&self, _run: &RunFolder, _file: &Path) -> Result<String> {
+        Err(Error::new(format!("{} has nothing to predict", Self::NAME)))
+    }
+}
+
+/// How a run is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `name=value` pairs.
+    pub set: Vec<String>,
+    /// The short form.
+    pub quick: bool,
+}
+
+/// An étude in the table.
+pub struct Study {
+    /// See [`Etude::NAME`].
+    pub name: &'static str,
+    /// See [`Etude::TITLE`].
+    pub title: &'static str,
+    /// See [`Etude::SOURCE`].
+    pub source: &'static str,
+    /// See [`Etude::ROWS`].
+    pub rows: &'static [&'static str],
+    /// See [`Etude::TEXT`].
+    pub text: &'static str,
+    /// The text of `config.toml` for these settings.
+    pub config: fn(&Settings) -> Result<String>,
+    /// The knobs with their defaults and meanings.
+    pub knobs: fn() -> Vec<Knob>,
+    /// Runs with the knobs of a `config.toml`.
+    pub run: fn(&str, &mut Session) -> Result<Report>,
+    /// The tables of the models that a `config.toml` makes.
+    pub summaries: fn(&str) -> Result<Vec<Summary>>,
+    /// What a finished run says about a file.
+    pub predict: fn(&str, &RunFolder, &Path) -> Result<String>,
+}
+
+impl Study {
+    /// The line of the table for `E`.
+    pub const fn of<E: Etude>() -> Study {
+        Study {
+            name: E::NAME,
+            title: E::TITLE,
+            source: E::SOURCE,
+            rows: E::ROWS,
+            text: E::TEXT,
+            config: |settings| {
+                let start = if settings.quick { E::quick() } else { E::default() };
+                Ok(to_toml(&apply(E::NAME, &start, &settings.set)?, &docs::<E>()))
+            },
+            knobs: || knobs(&E::default(), &docs::<E>()),
+            run: |config, session| read::<E>(config)?.run(session),
+            summaries: |config| Ok(read::<E>(config)?.summaries()),
+            predict: |config, run, file| read::<E>(config)?.predict(run, file),
+        }
+    }
+}
+
+fn read<E: Etude>(config: &str) -> Result<E> {
+    from_toml(E::NAME, &E::default(), config, "config.toml")
+}
+
+/// What each knob means: the doc comments of the struct in the étude's own source.
+fn docs<E: Etude>() -> Vec<(String, String)> {
+    let name = std::any::type_name::<E>().rsplit("::").next().unwrap_or_default();
+    docs_from_source(E::TEXT, name)
+}
+
+/// Every étude, in the order a learner would take them.
+pub fn studies() -> &'static [Study] {
+    static STUDIES: &[Study] = &[
+        Study::of::<crate::foundations::backprop::Backprop>(),
+        Study::of::<crate::foundations::tape::Tape>(),
+        Study::of::<crate::foundations::gradcheck::GradientCheck>(),
+        Study::of::<crate::foundations::layers::Layers>(),
+        Study::of::<crate::foundations::summary::SummaryTable>(),
+        Study::of::<crate::foundations::seeds::Seeds>(),
+        Study::of::<crate::foundations::linear::LinearRegression>(),
+        Study::of::<crate::foundations::logistic::LogisticRegression>(),
+        Study::of::<crate::foundations::softmax::SoftmaxRegression>(),
+        Study::of::<crate::vision::mlp::Mlp>(),
+        Study::of::<crate::vision::lenet::Lenet>(),
+    ];
+    STUDIES
+}
+
+/// The étude called `name`, or an error that suggests the nearest.
+pub fn find(name: &str) -> Result<&'static Study> {
+    studies().iter().find(|study| study.name == name).ok_or_else(|| {
+        let hint = nearest(name, studies().iter().map(|study| study.name));
+        let hint = hint.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        Error::new(format!("there is no étude `{name}`{hint}")).remedy("etude list shows them all")
+    })
+}

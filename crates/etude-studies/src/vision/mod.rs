@@ -1,0 +1,4 @@
+//! Pictures: recognising, finding and drawing.
+
+pub mod lenet;
+pub mod mlp;
