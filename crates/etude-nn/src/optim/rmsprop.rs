@@ -80,20 +80,23 @@ impl Rule for RmsProp {
 
     fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor {
         let g = step.penalised(w, g);
-        let (squares, mut rest) = slots.split_first_mut().expect("RMSprop always keeps the squares");
         let average = |held: &Tensor, new: &Tensor| held * self.decay + new * (1.0 - self.decay);
+        let (squares, mean, velocity) = match slots {
+            [squares] => (squares, None, None),
+            [squares, mean] if self.centred => (squares, Some(mean), None),
+            [squares, velocity] => (squares, None, Some(velocity)),
+            [squares, mean, velocity] => (squares, Some(mean), Some(velocity)),
+            _ => unreachable!("RMSprop keeps one to three tensors a parameter"),
+        };
         *squares = average(squares, &g.square());
         let mut spread = squares.clone();
-        if self.centred
-            && let Some((mean, others)) = rest.split_first_mut()
-        {
+        if let Some(mean) = mean {
             *mean = average(mean, &g);
             // Rounding may take a variance of 0 just below it.
             spread = (spread - mean.square()).maximum(0.0);
-            rest = others;
         }
         let mut direction = g / (spread.sqrt() + self.epsilon);
-        if let [velocity] = rest {
+        if let Some(velocity) = velocity {
             *velocity = &*velocity * self.momentum + direction;
             direction = velocity.clone();
         }
