@@ -26,6 +26,7 @@ pub use grad::{Gradients, grad};
 pub use operation::{Kind, Meta, Operation};
 pub use ops::conv::ConvOptions;
 pub use ops::create::*;
+pub use ops::pool::PoolOptions;
 pub use ops::spatial::PerAxis;
 pub use ops::einsum::einsum;
 pub use ops::grid::{Outside, Sampling, affine_grid};

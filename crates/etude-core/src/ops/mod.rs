@@ -1,6 +1,7 @@
 //! Every operation, one file each (elementwise ones share a table). To add one: write its file, add its `rows()` line
 //! below; documentation, gradient checks, shape fuzzing and references follow from the row.
 
+pub mod activation;
 pub mod arg;
 pub mod binary;
 pub mod cast;
@@ -11,6 +12,7 @@ pub mod grid;
 pub mod index;
 pub mod ctc;
 pub mod matmul;
+pub mod pool;
 pub mod reduce;
 pub mod resize;
 pub mod scan;
@@ -56,6 +58,8 @@ pub fn table() -> Vec<Row> {
         grid::rows,
         similarity::rows,
         ctc::rows,
+        pool::rows,
+        activation::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }

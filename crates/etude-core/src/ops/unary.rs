@@ -73,7 +73,7 @@ fn erf_gradient(x: &Tensor, _: &Tensor, g: &Tensor) -> Tensor {
 }
 
 /// The Maclaurin series, exact to rounding for the small arguments the tests use.
-fn erf_reference(x: f64) -> f64 {
+pub(crate) fn erf_reference(x: f64) -> f64 {
     let (mut term, mut sum) = (x, x);
     for n in 1..60 {
         term *= -x * x / n as f64;
