@@ -13,6 +13,7 @@ pub mod optim;
 mod param;
 pub mod schedule;
 mod summary;
+mod watch;
 mod weights;
 
 pub use etude_derive::Module;
