@@ -33,7 +33,7 @@ pub struct Summary {
 /// Records `model` on `input` without computing anything, and counts.
 pub(crate) fn summarise(model: &impl Forward, input: &Tensor) -> Summary {
     let parameters = model.parameters();
-    let (output, seen) = no_grad(|| evaluating(|| watch::watch(model, input)));
+    let (output, seen) = no_grad(|| evaluating(|| watch::watch_dry(model, input)));
     let row = |layer: watch::Seen| LayerRow {
         name: layer.text.to_string(),
         output: layer.output.shape(),

@@ -3,7 +3,7 @@
 use crate::Forward;
 use crate::module::{Entry, Visit, Walk, walk};
 use etude_core::{Error, Result, Tensor};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 /// One layer's run.
@@ -20,6 +20,25 @@ pub(crate) struct Seen {
 
 thread_local! {
     static SEEN: RefCell<Option<Vec<Seen>>> = const { RefCell::new(None) };
+    static DRY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a summary records a pass of zeros that is never computed, whatever the model is meant to read.
+pub(crate) fn is_dry() -> bool {
+    DRY.get()
+}
+
+/// As [`watch`], for a summary.
+pub(crate) fn watch_dry(model: &(impl Forward + ?Sized), x: &Tensor) -> (Tensor, Vec<Seen>) {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            DRY.set(false);
+        }
+    }
+    DRY.set(true);
+    let _leave = Leave;
+    watch(model, x)
 }
 
 /// Notes a layer that ran, if this thread watches.

@@ -1,8 +1,8 @@
 //! Embeddings: vectors looked up by number.
 
 use crate::init::Init;
-use crate::{Forward, Label, Module, Param};
-use etude_core::{Tensor, embedding, embedding_padded, eye};
+use crate::{Forward, Label, Module, Param, watch};
+use etude_core::{DType, Tensor, embedding, embedding_padded, eye};
 
 /// A table of vectors looked up by number (Bengio et al., 2003): ids `[…] → […, width]`.
 ///
@@ -70,9 +70,13 @@ impl EmbeddingConfig {
 impl Forward for Embedding {
     #[track_caller]
     fn forward(&self, ids: &Tensor) -> Tensor {
-        self.label.call(self, || match self.padding {
-            Some(padding) => embedding_padded(&self.weight.value(), ids, padding as i64),
-            None => embedding(&self.weight.value(), ids),
+        self.label.call(self, || {
+            // A summary's zeros are floats, and stand for ids here.
+            let ids = if watch::is_dry() { &ids.to(DType::I64) } else { ids };
+            match self.padding {
+                Some(padding) => embedding_padded(&self.weight.value(), ids, padding as i64),
+                None => embedding(&self.weight.value(), ids),
+            }
         })
     }
 }
