@@ -11,7 +11,9 @@ pub mod loss;
 mod module;
 pub mod optim;
 mod param;
+pub mod schedule;
 mod summary;
+mod watch;
 mod weights;
 
 pub use etude_derive::Module;

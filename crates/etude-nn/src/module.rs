@@ -1,9 +1,9 @@
 //! Modules: anything with parameters inside, found by field path.
 
-use crate::{Param, summary};
+use crate::{Param, summary, watch};
 use etude_core::{Result, State, Tensor, context};
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Anything with parameters inside: layers, models, lists and options of them. Derive it; parameters are then found by
 /// field path, the names PyTorch's state dict uses (`layer1.0.conv1.weight`).
@@ -111,6 +111,15 @@ pub trait Module {
 pub trait Forward: Module {
     /// The output for `x`.
     fn forward(&self, x: &Tensor) -> Tensor;
+
+    /// The outputs of the layers at these paths, such as `features.3`, for `x`, in the order asked. A layer that runs
+    /// several times gives its first output. What no output needs is never computed.
+    ///
+    /// # Errors
+    /// If no layer that runs has such a path: the paths there are, are named.
+    fn cut(&self, x: &Tensor, paths: &[&str]) -> Result<Vec<Tensor>> {
+        watch::cut(self, x, paths)
+    }
 }
 
 /// What a walk finds.
@@ -124,13 +133,20 @@ pub enum Entry<'a> {
 /// A visit of a module and everything in it.
 pub struct Walk<'a> {
     path: String,
+    /// Whether labels learn the paths of this walk.
+    naming: bool,
     found: &'a mut dyn FnMut(&str, Entry),
 }
 
 impl<'a> Walk<'a> {
     /// A walk that starts here and calls `found` for each parameter and state.
     pub fn new(found: &'a mut dyn FnMut(&str, Entry)) -> Walk<'a> {
-        Walk { path: String::new(), found }
+        Walk { path: String::new(), naming: true, found }
+    }
+
+    /// A walk of a part of a model: labels keep the paths they have in the whole.
+    pub(crate) fn of_part(found: &'a mut dyn FnMut(&str, Entry)) -> Walk<'a> {
+        Walk { naming: false, ..Walk::new(found) }
     }
 
     /// Visits `part` under `name`.
@@ -218,17 +234,18 @@ macro_rules! plain {
 
 plain!(bool, u8, u32, u64, usize, i32, i64, isize, f32, f64, String, &'static str, Tensor);
 
-/// A layer's name tag: what errors, traces and summaries call it. A field of every layer.
+/// A layer's name tag: what errors, traces, summaries and cuts call it. A field of every layer.
 #[derive(Debug)]
 pub struct Label {
-    kind: String,
-    text: OnceLock<Arc<str>>,
+    kind: Arc<str>,
+    /// The layer's path, and path and kind as one text, once a walk came by.
+    place: Mutex<Option<(Arc<str>, Arc<str>)>>,
 }
 
 impl Label {
     /// A tag that says what the layer is, such as `Linear 120→84`.
-    pub fn new(kind: impl Into<String>) -> Label {
-        Label { kind: kind.into(), text: OnceLock::new() }
+    pub fn new(kind: impl AsRef<str>) -> Label {
+        Label { kind: kind.as_ref().into(), place: Mutex::new(None) }
     }
 
     /// What the layer is.
@@ -236,27 +253,38 @@ impl Label {
         &self.kind
     }
 
-    /// Runs a layer's forward pass under its name; a running summary notes the output.
+    /// Where the layer is and what it is, as the last walk that came by saw it.
+    fn place(&self) -> MutexGuard<'_, Option<(Arc<str>, Arc<str>)>> {
+        self.place.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    /// Runs a layer's forward pass under its name; a running summary or cut notes the output.
     #[track_caller]
     pub fn call(&self, layer: &dyn Visit, run: impl FnOnce() -> Tensor) -> Tensor {
-        let text = self.text.get_or_init(|| self.kind.as_str().into());
-        let output = context::scope(text, run);
-        summary::note(text, layer, &output);
+        let (path, text) = match &*self.place() {
+            Some((path, text)) => (path.clone(), text.clone()),
+            None => (Arc::default(), self.kind.clone()),
+        };
+        let output = context::scope(&text, run);
+        watch::note(&path, &text, layer, &output);
         output
     }
 }
 
 impl Clone for Label {
     fn clone(&self) -> Label {
-        Label::new(self.kind.clone())
+        Label::new(&self.kind)
     }
 }
 
 impl Module for Label {
     /// The tag learns the path of the layer it hangs on.
     fn visit(&self, walk: &mut Walk) {
-        if let Some((path, _)) = walk.path.rsplit_once('.') {
-            let _ = self.text.set(format!("{path} ({})", self.kind).into());
+        if let Some((path, _)) = walk.path.rsplit_once('.').filter(|_| walk.naming) {
+            let mut place = self.place();
+            if place.as_ref().is_none_or(|(known, _)| &**known != path) {
+                *place = Some((path.into(), format!("{path} ({})", self.kind).into()));
+            }
         }
     }
 }

@@ -1,9 +1,7 @@
 //! `summary`: layers, output shapes and parameter counts as a table, found by recording one forward pass.
 
-use crate::Forward;
-use crate::module::{Entry, Visit, Walk};
+use crate::{Forward, watch};
 use etude_core::{Shape, Tensor, evaluating, no_grad};
-use std::cell::RefCell;
 use std::fmt;
 
 /// One layer's line.
@@ -32,32 +30,16 @@ pub struct Summary {
     pub planned_peak: Option<usize>,
 }
 
-thread_local! {
-    static ROWS: RefCell<Option<Vec<LayerRow>>> = const { RefCell::new(None) };
-}
-
-/// Notes a layer that ran, if a summary is being made on this thread.
-pub(crate) fn note(name: &str, layer: &dyn Visit, output: &Tensor) {
-    ROWS.with_borrow_mut(|rows| {
-        if let Some(rows) = rows {
-            let mut parameters = 0;
-            let mut count = |_: &str, entry: Entry| {
-                if let Entry::Param(param) = entry {
-                    parameters += param.count();
-                }
-            };
-            layer.visit_part(&mut Walk::new(&mut count));
-            rows.push(LayerRow { name: name.to_string(), output: output.shape(), parameters });
-        }
-    });
-}
-
 /// Records `model` on `input` without computing anything, and counts.
 pub(crate) fn summarise(model: &impl Forward, input: &Tensor) -> Summary {
     let parameters = model.parameters();
-    ROWS.set(Some(Vec::new()));
-    let output = no_grad(|| evaluating(|| model.forward(input)));
-    let rows = ROWS.take().unwrap_or_default();
+    let (output, seen) = no_grad(|| evaluating(|| watch::watch_dry(model, input)));
+    let row = |layer: watch::Seen| LayerRow {
+        name: layer.text.to_string(),
+        output: layer.output.shape(),
+        parameters: layer.parameters,
+    };
+    let rows = seen.into_iter().map(row).collect();
     let plan = etude_core::plan_summary(std::slice::from_ref(&output)).ok();
     let count = |keep: fn(&crate::Param) -> bool| {
         parameters.iter().filter(|(_, param)| keep(param)).map(|(_, param)| param.count()).sum()

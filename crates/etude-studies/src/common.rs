@@ -129,7 +129,7 @@ fn filter_pictures(filters: &Tensor) -> Result<Images> {
     let mut images = Images::new("First-layer kernels").subtitle("red positive, blue negative").tile(96.0).columns(6);
     for kernel in 0..shape[0] {
         let values = filters.at(0, kernel as i64).mean(0).to_vec::<f32>();
-        images = images.add(Picture::signed(shape[3], shape[2], &values));
+        images = images.picture(Picture::signed(shape[3], shape[2], &values));
     }
     Ok(images)
 }

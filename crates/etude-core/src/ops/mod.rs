@@ -9,6 +9,11 @@ pub mod cast;
 pub mod conv;
 pub mod create;
 pub mod ctc;
+pub mod einsum;
+pub mod grid;
+pub mod index;
+pub mod matmul;
+pub mod norm;
 pub mod dropout;
 pub mod einsum;
 pub mod grid;
@@ -17,6 +22,7 @@ pub mod lrn;
 pub mod matmul;
 pub mod patches;
 pub mod pool;
+pub mod recurrent;
 pub mod reduce;
 pub mod resize;
 pub mod scan;
@@ -68,6 +74,10 @@ pub fn table() -> Vec<Row> {
         grid::rows,
         similarity::rows,
         ctc::rows,
+        norm::rows,
+        recurrent::rows,
+        pool::rows,
+        activation::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }

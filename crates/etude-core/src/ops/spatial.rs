@@ -12,6 +12,15 @@ pub struct PerAxis {
 }
 
 impl PerAxis {
+    /// The numbers of `axes` spatial axes.
+    ///
+    /// # Panics
+    /// If there are not as many numbers as axes.
+    #[track_caller]
+    pub fn to_vec(self, axes: usize) -> Vec<usize> {
+        self.spread("sizes", "list", axes, 1)[3 - axes..].to_vec()
+    }
+
     /// The numbers of `axes` spatial axes as the last of three; those in front are `rest`.
     ///
     /// # Panics

@@ -17,9 +17,9 @@ pub(super) type Kernel = unsafe fn(*mut u8, *const u8, *const u8, *const u8, usi
 pub(super) struct Kernels {
     /// Every argument is a tile.
     pub tiles: Kernel,
-    /// Both arguments are tiles, only the first is uniform, only the second is, both are (of `Select`: the two it
-    /// chooses from). If missing, uniform arguments are spread over a tile first.
-    pub uniform: Option<[Kernel; 4]>,
+    /// One for each set of arguments that are uniform, a bit for each (of `Select`: the two it chooses from); never all.
+    /// If missing, uniform arguments are spread over a tile first.
+    pub uniform: Option<[Kernel; 8]>,
     /// Whether the result may be written over an argument.
     pub in_place: bool,
 }
@@ -302,6 +302,12 @@ fn plain(tiles: Kernel) -> Kernels {
     Kernels { tiles, uniform: None, in_place: false }
 }
 
+/// The forms for two arguments, in the first places.
+#[cfg(target_arch = "x86_64")]
+fn of_two(forms: [Kernel; 4]) -> [Kernel; 8] {
+    std::array::from_fn(|pattern| forms[pattern % 4])
+}
+
 /// A function of one argument, in plain form.
 pub(super) fn unary<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(_f: F) -> Kernels {
     plain(unary_plain::<T, U, F>)
@@ -339,7 +345,7 @@ pub(super) fn fast_binary<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(f: F) -> Ke
     #[cfg(target_arch = "x86_64")]
     if vector_unit() {
         let tiles = binary_fast::<T, U, F>;
-        let uniform = Some([tiles as Kernel, binary_first::<T, U, F>, binary_second::<T, U, F>, tiles]);
+        let uniform = Some(of_two([tiles, binary_first::<T, U, F>, binary_second::<T, U, F>, tiles]));
         return Kernels { tiles, uniform, in_place: true };
     }
     binary(f)
@@ -367,7 +373,7 @@ pub(super) fn fast_select<T: Copy>() -> Kernels {
     #[cfg(target_arch = "x86_64")]
     if vector_unit() {
         let tiles = select_fast::<T, 0>;
-        let uniform = Some([tiles as Kernel, select_fast::<T, 1>, select_fast::<T, 2>, select_fast::<T, 3>]);
+        let uniform = Some(of_two([tiles, select_fast::<T, 1>, select_fast::<T, 2>, select_fast::<T, 3>]));
         return Kernels { tiles, uniform, in_place: false };
     }
     select::<T>()

@@ -255,7 +255,7 @@ impl Resolver<'_> {
             match *node {
                 Node::Load { to, input } => self.load(to, input),
                 Node::Scalar { .. } => {}
-                Node::Compute { kernels, to, arguments, kind } => self.compute(&kernels, to, arguments, kind),
+                Node::Compute { kernels, to, arguments, kind, .. } => self.compute(&kernels, to, arguments, kind),
                 Node::Store { output, from } => {
                     let operand = self.inputs.len() + output;
                     if !self.resolved.binds.iter().any(|bind| bind.value == from && bind.operand == operand) {
@@ -350,8 +350,8 @@ impl Resolver<'_> {
         let first = (kind == Kind::Select) as usize;
         let kernel = match kernels.uniform {
             Some(forms) => {
-                let bit = |place: usize| self.uniform[arguments[place]].0 as usize;
-                forms[bit(first) | bit(first + 1) << 1]
+                let patterns = arguments[first..kind.arguments()].iter().enumerate();
+                forms[patterns.map(|(place, &v)| (self.uniform[v].0 as usize) << place).sum::<usize>()]
             }
             None => kernels.tiles,
         };

@@ -1,11 +1,12 @@
 //! Checking a program, and all that can be decided about it before sizes and strides are known.
 
+use super::fused::fused_kernels;
 use super::kernels::Kernels;
 use super::layout::tile_size;
 use super::plan::Resolved;
 use super::reduce::{Reduction, reduction};
 use super::table::{binary_cost, binary_kernels, cast_kernels, select_kernels, unary_cost, unary_kernels};
-use super::{Instruction, Program, Register};
+use super::{BinaryOp, Instruction, Program, Register};
 use crate::DType;
 use std::sync::{Arc, Mutex};
 
@@ -72,11 +73,31 @@ pub(super) struct Value {
 /// One thing to do; arguments are numbers of values.
 #[derive(Clone, Copy)]
 pub(super) enum Node {
-    Load { to: usize, input: usize },
-    Scalar { to: usize, index: usize },
-    Compute { kernels: Kernels, to: usize, arguments: [usize; 3], kind: Kind },
-    Store { output: usize, from: usize },
-    Reduce { number: usize, output: usize, from: usize },
+    Load {
+        to: usize,
+        input: usize,
+    },
+    Scalar {
+        to: usize,
+        index: usize,
+    },
+    Compute {
+        /// The operation, if it is f32 arithmetic that may be fused.
+        op: Option<BinaryOp>,
+        kernels: Kernels,
+        to: usize,
+        arguments: [usize; 3],
+        kind: Kind,
+    },
+    Store {
+        output: usize,
+        from: usize,
+    },
+    Reduce {
+        number: usize,
+        output: usize,
+        from: usize,
+    },
 }
 
 /// How a computation treats its arguments.
@@ -86,6 +107,8 @@ pub(super) enum Kind {
     Binary,
     /// Condition first.
     Select,
+    /// Two binary operations in one, see [`super::fused`].
+    Fused,
 }
 
 impl Kind {
@@ -94,7 +117,7 @@ impl Kind {
         match self {
             Kind::Unary => 1,
             Kind::Binary => 2,
-            Kind::Select => 3,
+            Kind::Select | Kind::Fused => 3,
         }
     }
 }
@@ -119,6 +142,8 @@ impl Program {
             return Err(format!("tile program: output {output} is never written"));
         }
         let Builder { mut values, mut nodes, .. } = builder;
+        drop_unread(&mut values, &mut nodes);
+        fuse(&values, &mut nodes);
         drop_unread(&mut values, &mut nodes);
         let slots = place(&mut values, &nodes);
         let largest = values.iter().map(|v| v.dtype).max_by_key(|d| d.size()).unwrap_or(DType::F32);
@@ -217,24 +242,32 @@ impl Builder {
                 let kernels = unary_kernels(op, dtype).ok_or_else(|| format!("there is no {op:?} of {dtype}"))?;
                 let from = self.read(from, dtype)?;
                 let result = if op == super::UnaryOp::IsNan { DType::Bool } else { dtype };
-                Node::Compute { kernels, to: self.write(to, result)?, arguments: [from; 3], kind: Kind::Unary }
+                Node::Compute {
+                    op: None,
+                    kernels,
+                    to: self.write(to, result)?,
+                    arguments: [from; 3],
+                    kind: Kind::Unary,
+                }
             }
             Instruction::Binary { op, dtype, to, a, b } => {
                 let kernels = binary_kernels(op, dtype).ok_or_else(|| format!("there is no {op:?} of {dtype}"))?;
                 let (a, b) = (self.read(a, dtype)?, self.read(b, dtype)?);
                 let result = if op.is_comparison() { DType::Bool } else { dtype };
-                Node::Compute { kernels, to: self.write(to, result)?, arguments: [a, b, b], kind: Kind::Binary }
+                let to = self.write(to, result)?;
+                let single = (dtype == DType::F32).then_some(op);
+                Node::Compute { op: single, kernels, to, arguments: [a, b, b], kind: Kind::Binary }
             }
             Instruction::Select { dtype, to, condition, a, b } => {
                 let arguments = [self.read(condition, DType::Bool)?, self.read(a, dtype)?, self.read(b, dtype)?];
                 let to = self.write(to, dtype)?;
-                Node::Compute { kernels: select_kernels(dtype), to, arguments, kind: Kind::Select }
+                Node::Compute { op: None, kernels: select_kernels(dtype), to, arguments, kind: Kind::Select }
             }
             Instruction::Cast { from_dtype, to_dtype, to, from } => {
                 let from = self.read(from, from_dtype)?;
                 let to = self.write(to, to_dtype)?;
                 let kernels = cast_kernels(from_dtype, to_dtype);
-                Node::Compute { kernels, to, arguments: [from; 3], kind: Kind::Unary }
+                Node::Compute { op: None, kernels, to, arguments: [from; 3], kind: Kind::Unary }
             }
             Instruction::Store { output, from } => {
                 claim(output, self.dtype(from)?)?;
@@ -273,11 +306,12 @@ impl Node {
     /// Whether the result may be written over value `argument`, both being tiles.
     pub(super) fn in_place(&self, argument: usize, values: &[Value]) -> bool {
         match *self {
-            Node::Compute { kernels, to, arguments: [a, b, _], kind } => {
+            Node::Compute { kernels, to, arguments: [a, b, c], kind, .. } => {
                 let same = kernels.in_place && values[to].dtype.size() == values[argument].dtype.size();
                 same && match kind {
                     Kind::Unary => a == argument,
                     Kind::Binary => (a == argument) != (b == argument),
+                    Kind::Fused => a == argument || b == argument || c == argument,
                     Kind::Select => false,
                 }
             }
@@ -300,6 +334,35 @@ fn drop_unread(values: &mut [Value], nodes: &mut Vec<Node>) {
             values[to].producer = Some(index);
         }
         node.reads().iter().for_each(|&value| values[value].last_use = index);
+    }
+}
+
+/// Joins f32 arithmetic whose result is read once, by f32 arithmetic, with its reader. What it leaves unread is dropped
+/// afterwards.
+fn fuse(values: &[Value], nodes: &mut [Node]) {
+    let mut reads = vec![0; values.len()];
+    nodes.iter().flat_map(|node| node.reads()).for_each(|&value| reads[value] += 1);
+    // What depends on scalars alone is one element, once a call, and must stay apart.
+    let mut constant = vec![false; values.len()];
+    let mut producer = vec![usize::MAX; values.len()];
+    for index in 0..nodes.len() {
+        if let Some(value) = nodes[index].makes() {
+            producer[value] = index;
+            constant[value] =
+                !matches!(nodes[index], Node::Load { .. }) && nodes[index].reads().iter().all(|&v| constant[v]);
+        }
+        let Node::Compute { op: Some(second), arguments: [a, b, _], to, .. } = nodes[index] else { continue };
+        for (middle, third, swapped) in [(a, b, false), (b, a, true)] {
+            if reads[middle] != 1 || constant[middle] || producer[middle] == usize::MAX {
+                continue;
+            }
+            if let Node::Compute { op: Some(first), arguments: [x, y, _], .. } = nodes[producer[middle]]
+                && let Some(kernels) = fused_kernels(first, second, swapped)
+            {
+                nodes[index] = Node::Compute { op: None, kernels, to, arguments: [x, y, third], kind: Kind::Fused };
+                break;
+            }
+        }
     }
 }
 

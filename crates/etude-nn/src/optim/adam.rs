@@ -13,12 +13,13 @@ pub struct Adam {
     epsilon: f64,
     weight_decay: f64,
     decoupled: bool,
+    largest: bool,
 }
 
 impl Adam {
     /// Adam at this rate, β = (0.9, 0.999), ε = 1e-8.
     pub fn new(learning_rate: f64) -> Adam {
-        Adam { learning_rate, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, decoupled: false }
+        Adam { learning_rate, betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, decoupled: false, largest: false }
     }
 
     /// The decay of the two averages.
@@ -36,6 +37,12 @@ impl Adam {
     /// An L2 penalty: `λ·w` is added to the gradient. [`AdamW`] decays the weights themselves instead.
     pub fn weight_decay(mut self, weight_decay: f64) -> Adam {
         self.weight_decay = weight_decay;
+        self
+    }
+
+    /// AMSGrad (Reddi et al., 2018): divides by the largest `v` so far, so that steps never grow again.
+    pub fn amsgrad(mut self) -> Adam {
+        self.largest = true;
         self
     }
 
@@ -66,11 +73,11 @@ impl Rule for Adam {
     }
 
     fn slots(&self) -> &'static [&'static str] {
-        &["m", "v"]
+        if self.largest { &["m", "v", "largest"] } else { &["m", "v"] }
     }
 
     fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor {
-        let [m, v] = slots else { unreachable!("Adam keeps two tensors a parameter") };
+        let [m, v, largest @ ..] = slots else { unreachable!("Adam keeps two or three tensors a parameter") };
         let (beta1, beta2) = self.betas;
         let (mut w, mut g) = (w.clone(), g.clone());
         if step.weight_decay != 0.0 {
@@ -83,7 +90,14 @@ impl Rule for Adam {
         *m = &*m * beta1 + &g * (1.0 - beta1);
         *v = &*v * beta2 + &g * &g * (1.0 - beta2);
         let (correction1, correction2) = (1.0 - beta1.powf(step.number as f64), 1.0 - beta2.powf(step.number as f64));
-        let denominator = v.sqrt() * (1.0 / correction2.sqrt()) + self.epsilon;
+        let spread = match largest {
+            [largest] => {
+                *largest = largest.maximum(&*v);
+                largest.clone()
+            }
+            _ => v.clone(),
+        };
+        let denominator = spread.sqrt() * (1.0 / correction2.sqrt()) + self.epsilon;
         w - &*m * (step.learning_rate / correction1) / denominator
     }
 }

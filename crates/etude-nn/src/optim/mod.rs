@@ -1,14 +1,22 @@
 //! Optimisers: a rule for one parameter, applied to all. Updates are ordinary tensor operations, so each parameter's
 //! becomes one fused pass over memory, in place.
 
+mod adadelta;
+mod adagrad;
 mod adam;
+mod average;
+mod rmsprop;
 mod sgd;
 
+pub use adadelta::Adadelta;
+pub use adagrad::Adagrad;
 pub use adam::{Adam, AdamW};
+pub use average::Average;
+pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
 
 use crate::{Module, Param};
-use etude_core::{Gradients, Result, Tensor, no_grad};
+use etude_core::{DType, Gradients, Result, Tensor, no_grad};
 
 /// How one parameter changes in one step.
 pub trait Rule: Send {
@@ -18,8 +26,13 @@ pub trait Rule: Send {
     /// The rate this rule was made with; schedules multiply or replace it.
     fn learning_rate(&self) -> f64;
 
-    /// The names of the tensors kept for each parameter, all starting at 0 in the parameter's shape.
+    /// The names of the tensors kept for each parameter, in the parameter's shape.
     fn slots(&self) -> &'static [&'static str];
+
+    /// The number the slots are full of before the first step.
+    fn start(&self) -> f64 {
+        0.0
+    }
 
     /// The new value of `w` for gradient `g` in step number `step.number` (from 1), and the slots' new values in place.
     fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor;
@@ -36,6 +49,13 @@ pub struct Step {
     pub weight_decay: f64,
 }
 
+impl Step {
+    /// The gradient with the L2 penalty's, `g + λ·w`.
+    fn penalised(&self, w: &Tensor, g: &Tensor) -> Tensor {
+        if self.weight_decay == 0.0 { g.clone() } else { g + w * self.weight_decay }
+    }
+}
+
 /// Parameters that share settings.
 struct Group {
     /// The group's learning rate is the optimiser's times this.
@@ -50,6 +70,8 @@ struct Member {
     name: String,
     param: Param,
     slots: Vec<Tensor>,
+    /// The sum of the gradients of the passes since the last step.
+    gathered: Option<Tensor>,
 }
 
 /// How gradients are cut before a step.
@@ -69,6 +91,10 @@ pub struct Optimizer {
     learning_rate: f64,
     weight_decay: f64,
     clip: Option<Clip>,
+    /// A step is taken every so many passes.
+    accumulate: u64,
+    /// Passes since the last step.
+    passes: u64,
     steps: u64,
     warned: bool,
 }
@@ -78,8 +104,8 @@ impl Optimizer {
     pub fn new(rule: impl Rule + 'static, weight_decay: f64, module: &(impl Module + ?Sized)) -> Optimizer {
         let slots = rule.slots().len();
         let member = |(name, param): (String, Param)| {
-            let zero = etude_core::full(param.shape(), 0.0).to(param.dtype());
-            Member { name, slots: vec![zero; slots], param }
+            let start = Tensor::scalar(rule.start(), param.dtype()).expand(param.shape());
+            Member { name, slots: vec![start; slots], param, gathered: None }
         };
         let members: Vec<Member> = module.parameters().into_iter().map(member).collect();
         let all = Group { rate_scale: 1.0, weight_decay: None, members: (0..members.len()).collect() };
@@ -90,6 +116,8 @@ impl Optimizer {
             groups: vec![all],
             weight_decay,
             clip: None,
+            accumulate: 1,
+            passes: 0,
             steps: 0,
             warned: false,
         }
@@ -107,6 +135,13 @@ impl Optimizer {
     /// Cuts gradients before each step.
     pub fn clip(mut self, clip: Clip) -> Optimizer {
         self.clip = Some(clip);
+        self
+    }
+
+    /// Takes a step only every `passes` calls of [`Optimizer::minimise`] or [`Optimizer::step`], along the mean of
+    /// their gradients: a large batch in parts that fit into memory.
+    pub fn accumulate(mut self, passes: u64) -> Optimizer {
+        self.accumulate = passes.max(1);
         self
     }
 
@@ -143,17 +178,43 @@ impl Optimizer {
 
     #[track_caller]
     fn step_with(&mut self, gradients: Gradients, loss: Option<&Tensor>) -> Result<()> {
-        self.steps += 1;
         let mut pairs = self.take_gradients(gradients);
-        let wanted = no_grad(|| {
+        let mut wanted: Vec<Tensor> = loss.cloned().into_iter().collect();
+        no_grad(|| {
+            if self.accumulate > 1 {
+                pairs = self.gather(pairs, &mut wanted);
+                if self.passes > 0 {
+                    return;
+                }
+            }
+            self.steps += 1;
             clip(&mut pairs, self.clip);
-            let mut wanted: Vec<Tensor> = loss.cloned().into_iter().collect();
             for (index, gradient) in pairs {
                 self.update(index, &gradient, &mut wanted);
             }
-            wanted
         });
         Tensor::eval_all(&wanted)
+    }
+
+    /// Adds this pass's gradients to those gathered. After the last pass of a step their means are returned; before,
+    /// nothing is, and the sums are wanted so that their graph does not grow.
+    fn gather(&mut self, pairs: Vec<(usize, Tensor)>, wanted: &mut Vec<Tensor>) -> Vec<(usize, Tensor)> {
+        for (index, gradient) in pairs {
+            let held = &mut self.members[index].gathered;
+            *held = Some(match held.take() {
+                Some(sum) => sum + gradient,
+                None => gradient,
+            });
+        }
+        self.passes += 1;
+        if self.passes < self.accumulate {
+            wanted.extend(self.members.iter().filter_map(|member| member.gathered.clone()));
+            return Vec::new();
+        }
+        self.passes = 0;
+        let share = 1.0 / self.accumulate as f64;
+        let sums = self.members.iter_mut().enumerate();
+        sums.filter_map(|(index, member)| Some((index, member.gathered.take()? * share))).collect()
     }
 
     /// The gradient of each trained parameter; those that got none are reported once.
@@ -198,7 +259,14 @@ impl Optimizer {
             let named = names.iter().zip(&member.slots);
             named.map(|(slot, tensor)| (format!("{}.{slot}", member.name), tensor.clone())).collect()
         };
-        self.members.iter().flat_map(of).collect()
+        let mut state: Vec<(String, Tensor)> = self.members.iter().flat_map(of).collect();
+        if self.passes > 0 {
+            // In the middle of a step that takes several passes.
+            state.push(("passes".into(), Tensor::scalar_int(self.passes as i64)));
+            let gathered = |member: &Member| Some((format!("{}.gathered", member.name), member.gathered.clone()?));
+            state.extend(self.members.iter().filter_map(gathered));
+        }
+        state
     }
 
     /// Puts back what [`Optimizer::state`] gave, the number of steps and the learning rate.
@@ -228,7 +296,10 @@ impl Optimizer {
         let mut restored = restored.into_iter();
         for member in &mut self.members {
             member.slots = restored.by_ref().take(names.len()).collect();
+            let gathered = tensors.get(&format!("{}.gathered", member.name));
+            member.gathered = gathered.filter(|sum| sum.shape() == member.param.shape()).cloned();
         }
+        self.passes = tensors.get("passes").map_or(0, |passes| passes.to(DType::F64).item() as u64);
         (self.steps, self.learning_rate) = (steps, learning_rate);
         Ok(())
     }

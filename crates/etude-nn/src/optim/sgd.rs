@@ -65,7 +65,7 @@ impl Rule for Sgd {
     }
 
     fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor {
-        let g = if step.weight_decay == 0.0 { g.clone() } else { g + w * step.weight_decay };
+        let g = step.penalised(w, g);
         let [v] = slots else { return w - g * step.learning_rate };
         // The first velocity is the gradient itself, undamped.
         let enters = if step.number == 1 { 1.0 } else { 1.0 - self.dampening };

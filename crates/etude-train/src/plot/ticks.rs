@@ -71,7 +71,7 @@ fn labels(places: &[f64]) -> Vec<String> {
     let step = places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
     let (unit, suffix) = match largest {
         0.0 => (1.0, String::new()),
-        ..2e-3 => {
+        ..9.99e-4 => {
             let exponent = largest.log10().floor() as i32;
             (10f64.powi(exponent), format!("×10{}", superscript(exponent)))
         }

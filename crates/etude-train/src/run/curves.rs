@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Size of a chart and its margins in SVG units.
-const WIDTH: f64 = 520.0;
-const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 58.0;
+const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 240.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 42.0;
@@ -42,6 +41,11 @@ fn thinned(curve: &Curve) -> Curve {
     curve.chunks(group).map(mean).collect()
 }
 
+/// Width of a text of the page's size; an SVG cannot measure itself.
+fn guessed_width(text: &str) -> f64 {
+    text.chars().count() as f64 * 6.8
+}
+
 /// One chart as an `<svg>` element.
 pub(crate) fn svg(name: &str, curves: &BTreeMap<String, Curve>) -> String {
     let curves: Vec<(&String, Curve)> = curves.iter().map(|(name, curve)| (name, thinned(curve))).collect();
@@ -51,19 +55,23 @@ pub(crate) fn svg(name: &str, curves: &BTreeMap<String, Curve>) -> String {
     };
     let ((x0, x1), (y0, y1)) = (bounds(|p| p.0), bounds(|p| p.1));
     let (x0, x1) = ticks::padded(Scale::Linear, x0, x1, 0.01);
+    let never_negative = y0 >= 0.0;
     let (y0, y1) = ticks::padded(Scale::Linear, y0, y1, 0.06);
-    let x = |value: f64| LEFT + (value - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
+    let y0 = if never_negative { y0.max(0.0) } else { y0 };
+    let y_ticks = ticks::ticks(Scale::Linear, TickStyle::Number, y0, y1, 4);
+    let left = 14.0 + y_ticks.iter().map(|(_, label)| guessed_width(label)).fold(0.0, f64::max);
+    let x = |value: f64| left + (value - x0) / (x1 - x0) * (WIDTH - left - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - (value - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM);
 
     let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", escaped(name));
-    let _ = write!(out, "<text class=\"name\" x=\"{LEFT}\" y=\"18\">{}</text>", escaped(name));
-    for (value, label) in ticks::ticks(Scale::Linear, TickStyle::Number, y0, y1, 4) {
+    let _ = write!(out, "<text class=\"name\" x=\"{left}\" y=\"18\">{}</text>", escaped(name));
+    for (value, label) in y_ticks {
         let at = y(value);
         let _ = write!(
             out,
-            "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+            "<path class=\"grid\" d=\"M{left} {at:.1}H{}\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
             WIDTH - RIGHT,
-            LEFT - 8.0,
+            left - 8.0,
             at + 4.0
         );
     }
@@ -75,11 +83,11 @@ pub(crate) fn svg(name: &str, curves: &BTreeMap<String, Curve>) -> String {
             HEIGHT - BOTTOM + 17.0
         );
     }
-    let _ = write!(out, "<path class=\"axis\" d=\"M{LEFT} {0}H{1}\"/>", HEIGHT - BOTTOM, WIDTH - RIGHT);
-    let middle = (LEFT + WIDTH - RIGHT) / 2.0;
+    let _ = write!(out, "<path class=\"axis\" d=\"M{left} {0}H{1}\"/>", HEIGHT - BOTTOM, WIDTH - RIGHT);
+    let middle = (left + WIDTH - RIGHT) / 2.0;
     let _ = write!(out, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">step</text>", HEIGHT - 6.0);
     let mut legend = WIDTH - RIGHT;
-    for (i, (curve_name, curve)) in curves.iter().enumerate() {
+    for (i, (_, curve)) in curves.iter().enumerate() {
         let class = format!("c{}", i % 6);
         let mut path = String::new();
         for (k, (px, py)) in curve.iter().enumerate() {
@@ -89,18 +97,14 @@ pub(crate) fn svg(name: &str, curves: &BTreeMap<String, Curve>) -> String {
         if let [(px, py)] = curve[..] {
             let _ = write!(out, "<circle class=\"dot {class}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>", x(px), y(py));
         }
-        if !curve_name.is_empty() {
-            // Right to left, with a width guessed from the letters: an SVG cannot measure itself.
-            let wide = curve_name.chars().count() as f64 * 6.6;
-            legend -= wide + 28.0;
-            let _ = write!(
-                out,
-                "<path class=\"curve {class}\" d=\"M{:.1} 14h14\"/><text x=\"{:.1}\" y=\"18\">{}</text>",
-                legend,
-                legend + 19.0,
-                escaped(curve_name)
-            );
-        }
+    }
+    // Right to left, so that the first curve's name stands first.
+    for (i, (name, _)) in curves.iter().enumerate().rev().filter(|(_, (name, _))| !name.is_empty()) {
+        legend -= guessed_width(name) + 28.0;
+        let (stroke, word) = (legend, legend + 19.0);
+        let name = escaped(name);
+        let _ = write!(out, "<path class=\"curve c{}\" d=\"M{stroke:.1} 14h14\"/>", i % 6);
+        let _ = write!(out, "<text x=\"{word:.1}\" y=\"18\">{name}</text>");
     }
     out + "</svg>"
 }

@@ -23,6 +23,7 @@ body{margin:0 auto;max-width:1120px;padding:32px 20px 64px;background:var(--pape
 h1{font-size:26px;margin:0 0 4px}h2{font-size:17px;margin:36px 0 12px}
 .soft{color:var(--soft)}.good{color:var(--good)}.bad{color:var(--bad)}
 .row{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:16px}
+.wide{display:block;columns:420px;column-gap:16px}.wide .card{break-inside:avoid;margin-bottom:16px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:14px;margin:0;overflow-x:auto}
 .big{font-size:22px;font-weight:600}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:14px}
@@ -141,7 +142,7 @@ fn media(out: &mut String, folder: &RunFolder) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    *out += "<h2>Media</h2><div class=\"row\">";
+    *out += "<h2>Media</h2><div class=\"row wide\">";
     for name in names {
         let path = folder.path().join("media").join(&name);
         let size = path.metadata().map_or(u64::MAX, |data| data.len());
