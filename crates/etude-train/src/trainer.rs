@@ -8,8 +8,8 @@ use crate::{Error, Figure, Result, Session, interrupted};
 use etude_core::random::{self, Generator};
 use etude_core::{DType, Shape, Tensor, evaluating, no_grad, training};
 use etude_data::{Array, Batch, Dataset, Loader, Values};
-use etude_nn::optim::Optimizer;
 use etude_nn::Forward;
+use etude_nn::optim::Optimizer;
 use std::time::{Duration, Instant};
 
 /// Trains one model with one optimiser on labelled examples.
