@@ -46,6 +46,10 @@ impl Operation for Softmax {
     }
 
     fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        // Rows of nothing have no largest element to begin with, and nothing to say.
+        if inputs[0].count() == 0 {
+            return Some(vec![inputs[0].clone()]);
+        }
         let log = &inputs[0] - inputs[0].logsumexp_keep(-1);
         Some(vec![if self.log { log } else { log.exp() }])
     }
