@@ -9,17 +9,13 @@ pub mod cast;
 pub mod conv;
 pub mod create;
 pub mod ctc;
-pub mod einsum;
-pub mod grid;
-pub mod index;
-pub mod matmul;
-pub mod norm;
 pub mod dropout;
 pub mod einsum;
 pub mod grid;
 pub mod index;
 pub mod lrn;
 pub mod matmul;
+pub mod norm;
 pub mod patches;
 pub mod pool;
 pub mod recurrent;
@@ -76,8 +72,6 @@ pub fn table() -> Vec<Row> {
         ctc::rows,
         norm::rows,
         recurrent::rows,
-        pool::rows,
-        activation::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
