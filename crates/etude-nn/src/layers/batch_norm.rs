@@ -31,10 +31,13 @@ impl Running {
     }
 
     /// Moves the running figures towards a batch's mean and variance, `[C]` each; the variance, of exactly `count`
-    /// numbers, is made unbiased.
-    fn update(&self, mean: &Tensor, variance: &Tensor, count: usize) {
+    /// numbers, is made unbiased. The number of batches is `counted`, or needed for an average of all.
+    fn update(&self, mean: &Tensor, variance: &Tensor, count: usize, counted: bool) {
         no_grad(|| {
-            let tracked = self.num_batches_tracked.get() + 1.0;
+            let mut tracked = self.num_batches_tracked.get();
+            if counted || self.momentum.is_none() {
+                tracked = tracked + 1.0;
+            }
             let dtype = self.running_mean.get().dtype();
             let part = match self.momentum {
                 Some(momentum) => Tensor::scalar(momentum, dtype),
@@ -123,7 +126,7 @@ impl Forward for BatchNorm {
                     );
                     let (y, mean, variance) = standardise(x, &axes, self.epsilon);
                     if let Some(running) = running {
-                        running.update(&mean.reshape(self.channels), &variance.reshape(self.channels), count);
+                        running.update(&mean.reshape(self.channels), &variance.reshape(self.channels), count, true);
                     }
                     y
                 }
@@ -188,7 +191,8 @@ impl Forward for InstanceNorm {
                         // The batch's figures are the means of its examples'.
                         let channels = |figure: &Tensor| figure.mean(0).reshape(self.channels);
                         let positions = x.shape()[2..].iter().product();
-                        running.update(&channels(&mean), &channels(&variance), positions);
+                        // Nor does PyTorch count batches here.
+                        running.update(&channels(&mean), &channels(&variance), positions, false);
                     }
                     y
                 }
