@@ -74,7 +74,12 @@ pub fn check(names: &[String], all: bool, options: &Options) -> Result<ExitCode>
         }
     }
     if !options.how.json {
-        print(&format!("\n{} études checked, {} held, {} failed\n", chosen.len(), chosen.len() - failed.len(), failed.len()))?;
+        print(&format!(
+            "\n{} études checked, {} held, {} failed\n",
+            chosen.len(),
+            chosen.len() - failed.len(),
+            failed.len()
+        ))?;
     }
     failed.iter().for_each(|line| eprintln!("failed  {line}"));
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

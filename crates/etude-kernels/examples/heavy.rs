@@ -70,6 +70,11 @@ impl Report {
     }
 
     fn product(&self, batch: usize, m: usize, k: usize, n: usize, turned: [bool; 2]) {
+        let mark = |turned| if turned { "ᵀ" } else { " " };
+        let name = format!("product {batch} × {m}×{k}{} {k}×{n}{}", mark(turned[0]), mark(turned[1]));
+        if !name.contains(&self.filter) {
+            return;
+        }
         let values = |n: usize| (0..n).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<f32>>();
         let (a, b) = (values(batch * m * k), values(batch * k * n));
         let mut out = vec![0.0; batch * m * n];
@@ -79,8 +84,6 @@ impl Report {
         let ((ar, ac), (br, bc)) = (side(turned[0], m, k), side(turned[1], k, n));
         let offsets = |size: usize| (0..batch).map(|i| i * size).collect::<Vec<_>>();
         let (ao, bo) = (offsets(m * k), offsets(k * n));
-        let mark = |turned| if turned { "ᵀ" } else { " " };
-        let name = format!("product {batch} × {m}×{k}{} {k}×{n}{}", mark(turned[0]), mark(turned[1]));
         self.line(&name, batch * m * k * n, || {
             let a = Operand { data: &a, offsets: &ao, row_stride: ar, column_stride: ac };
             let b = Operand { data: &b, offsets: &bo, row_stride: br, column_stride: bc };
@@ -89,9 +92,12 @@ impl Report {
     }
 
     fn convolution(&self, name: &str, g: ConvGeometry) {
+        if !["  y", " gx", " gw"].iter().any(|part| format!("{name}{part}").contains(&self.filter)) {
+            return;
+        }
+        let work = g.multiply_adds();
         let values = |n: usize| (0..n).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<f32>>();
         let (mut x, mut w, mut y) = (values(g.input_size()), values(g.weight_size()), values(g.output_size()));
-        let work = g.multiply_adds();
         self.line(&format!("{name}  y"), work, || conv::forward(&g, &x, &w, black_box(&mut y)));
         self.line(&format!("{name} gx"), work, || conv::input_gradient(&g, &y, &w, black_box(&mut x)));
         self.line(&format!("{name} gw"), work, || conv::weight_gradient(&g, &x, &y, black_box(&mut w)));

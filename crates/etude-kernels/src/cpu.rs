@@ -1,5 +1,5 @@
-//! Instruction sets, chosen at run time. A kernel is written once against [`Vector`] and compiled for each set;
-//! [`run`] picks the one this machine has. Here: AVX2 with FMA, and plain Rust for everything else.
+//! Instruction sets, chosen at run time. A kernel is written once against `Vector` and compiled for each set;
+//! `run` picks the one this machine has. Here: AVX2 with FMA, and plain Rust for everything else.
 
 use crate::{DType, Float};
 use std::marker::PhantomData;

@@ -91,9 +91,8 @@ pub fn digit_report(
 /// Loss and accuracy of each epoch.
 fn curves(fitted: &Fitted) -> Page {
     let epochs: Vec<f64> = fitted.epochs.iter().map(|figures| figures.epoch as f64).collect();
-    let series = |of: fn(&etude::train::trainer::EpochFigures) -> f64| -> Vec<f64> {
-        fitted.epochs.iter().map(of).collect()
-    };
+    let series =
+        |of: fn(&etude::train::trainer::EpochFigures) -> f64| -> Vec<f64> { fitted.epochs.iter().map(of).collect() };
     let loss = Chart::new("Loss")
         .labels("epoch", "nats a digit")
         .line("train", epochs.clone(), series(|f| f.train_loss))
@@ -130,7 +129,7 @@ fn filter_pictures(filters: &Tensor) -> Result<Images> {
     let mut images = Images::new("First-layer kernels").subtitle("red positive, blue negative").tile(96.0).columns(6);
     for kernel in 0..shape[0] {
         let values = filters.at(0, kernel as i64).mean(0).to_vec::<f32>();
-        images = images.add(Picture::signed(shape[3], shape[2], &values));
+        images = images.picture(Picture::signed(shape[3], shape[2], &values));
     }
     Ok(images)
 }

@@ -8,8 +8,8 @@ use crate::{Error, Figure, Result, Session, interrupted};
 use etude_core::random::{self, Generator};
 use etude_core::{DType, Shape, Tensor, evaluating, no_grad, training};
 use etude_data::{Array, Batch, Dataset, Loader, Values};
+use etude_nn::Forward;
 use etude_nn::optim::Optimizer;
-use etude_nn::{Forward, Module as _};
 use std::time::{Duration, Instant};
 
 /// Trains one model with one optimiser on labelled examples.
@@ -72,11 +72,7 @@ pub struct EpochFigures {
 
 impl<'m, M: Forward> Trainer<'m, M> {
     /// A trainer of `model`: 10 epochs in batches of 64 unless said otherwise.
-    pub fn new(
-        model: &'m M,
-        optimizer: Optimizer,
-        loss: impl Fn(&Tensor, &Tensor) -> Tensor + 'm,
-    ) -> Trainer<'m, M> {
+    pub fn new(model: &'m M, optimizer: Optimizer, loss: impl Fn(&Tensor, &Tensor) -> Tensor + 'm) -> Trainer<'m, M> {
         Trainer {
             model,
             optimizer,
@@ -200,7 +196,8 @@ impl<'m, M: Forward> Trainer<'m, M> {
             state.loader.batch += 1;
             loss.add(step_loss, count as f64);
             accuracy.add(correct / count as f64, count as f64);
-            for (name, value) in [("loss", loss.parts().0), ("correct", accuracy.parts().0), ("count", loss.parts().1)] {
+            for (name, value) in [("loss", loss.parts().0), ("correct", accuracy.parts().0), ("count", loss.parts().1)]
+            {
                 state.sums.insert(name.into(), value);
             }
             session.log(state.step, state.epoch + 1, &[("train/loss", step_loss)])?;

@@ -133,10 +133,12 @@ impl Tensor {
         self.relu() + minus.exp().log1p()
     }
 
-    /// `ln(1 + e^(beta·x)) / beta`: the larger beta, the nearer to `relu`.
+    /// `ln(1 + e^(beta·x)) / beta`: the larger beta, the nearer to `relu`. Where `beta·x` is above `limit` it is `x`
+    /// itself, as PyTorch cuts it off; an infinite limit leaves the function whole.
     #[track_caller]
-    pub fn softplus_with(&self, beta: f64) -> Tensor {
-        (self * beta).softplus() * (1.0 / beta)
+    pub fn softplus_with(&self, beta: f64, limit: f64) -> Tensor {
+        let scaled = self * beta;
+        scaled.greater(limit).select(self, &(scaled.softplus() * (1.0 / beta)))
     }
 
     /// `x / (1 + |x|)`.
@@ -258,7 +260,14 @@ pub(crate) fn rows() -> Vec<Row> {
         case("silu", Tensor::silu, |x| x / (1.0 + (-x).exp())),
         case("mish", Tensor::mish, |x| x * x.exp().ln_1p().tanh()),
         case("softplus", Tensor::softplus, |x| x.exp().ln_1p()),
-        case("softplus_with", |x| x.softplus_with(3.0), |x| (3.0 * x).exp().ln_1p() / 3.0),
+        case("softplus_with", |x| x.softplus_with(3.0, f64::INFINITY), |x| (3.0 * x).exp().ln_1p() / 3.0),
+        case(
+            "softplus cut off",
+            |x| x.softplus_with(3.0, 1.0),
+            |x| {
+                if 3.0 * x > 1.0 { x } else { (3.0 * x).exp().ln_1p() / 3.0 }
+            },
+        ),
         case("softsign", Tensor::softsign, |x| x / (1.0 + x.abs())),
         case("hardtanh", |x| x.hardtanh(-0.5, 1.5), |x| x.clamp(-0.5, 1.5)),
         case("relu6", |x| (x * 3.0).relu6(), |x| (3.0 * x).clamp(0.0, 6.0)),

@@ -99,8 +99,8 @@ impl Tensor {
         let first = range(0.0, (height * width) as f64, b, DType::I64).reshape([b, 1, 1]);
         let read = |x: &Tensor, y: &Tensor, weight: Option<Tensor>| {
             let on_axis = |at: &Tensor, size: usize| {
-                let clamped = at.detach().clamp(0.0, size as f64 - 1.0);
-                (clamped.to(DType::I64), clamped.equal(&at.detach()))
+                let clamped = at.clamp(0.0, size as f64 - 1.0);
+                (clamped.to(DType::I64), clamped.equal(at))
             };
             let ((column, x_within), (row, y_within)) = (on_axis(x, width), on_axis(y, height));
             let rows = (&first + row * width as f64 + column).flatten();

@@ -3,24 +3,30 @@
 
 pub mod activation;
 pub mod arg;
+pub mod attention;
 pub mod binary;
 pub mod cast;
 pub mod conv;
 pub mod create;
+pub mod ctc;
+pub mod dropout;
 pub mod einsum;
 pub mod grid;
 pub mod index;
-pub mod ctc;
+pub mod lrn;
 pub mod matmul;
+pub mod norm;
+pub mod patches;
 pub mod pool;
+pub mod recurrent;
 pub mod reduce;
 pub mod resize;
 pub mod scan;
 pub mod select;
-pub mod softmax;
-pub mod spatial;
 pub mod similarity;
+pub mod softmax;
 pub mod sort;
+pub mod spatial;
 pub mod unary;
 pub mod view;
 pub mod window;
@@ -50,6 +56,12 @@ pub fn table() -> Vec<Row> {
         arg::rows,
         softmax::rows,
         conv::rows,
+        pool::rows,
+        patches::rows,
+        lrn::rows,
+        dropout::rows,
+        attention::rows,
+        activation::rows,
         index::rows,
         scan::rows,
         sort::rows,
@@ -58,8 +70,8 @@ pub fn table() -> Vec<Row> {
         grid::rows,
         similarity::rows,
         ctc::rows,
-        pool::rows,
-        activation::rows,
+        norm::rows,
+        recurrent::rows,
     ];
     files.iter().flat_map(|rows| rows()).collect()
 }
@@ -78,6 +90,10 @@ pub struct Case {
     pub run: Box<dyn Fn(&[Tensor]) -> Tensor + Send + Sync>,
     /// The plain reference: row-major inputs in, row-major output out.
     pub reference: Option<Box<dyn Fn(&[Vec<f64>]) -> Vec<f64> + Send + Sync>>,
+    /// The same function by other operations: what it means. Held against the call on f32 and f64, with its gradient.
+    pub meaning: Option<Box<dyn Fn(&[Tensor]) -> Tensor + Send + Sync>>,
+    /// Other shapes the call takes, drawn with a function that gives a number between two.
+    pub draw: Option<Box<dyn Fn(&mut dyn FnMut(usize, usize) -> usize) -> Vec<Shape> + Send + Sync>>,
     /// Whether two-sided differences must agree with the gradient.
     pub smooth: bool,
     /// Whether differences of the gradient must agree with the second gradient.
@@ -98,6 +114,8 @@ impl Case {
             domain: (-2.0, 2.0),
             run: Box::new(run),
             reference: None,
+            meaning: None,
+            draw: None,
             smooth: true,
             twice: true,
         }
@@ -118,6 +136,23 @@ impl Case {
     /// Holds the result against a plain reference.
     pub fn reference(mut self, reference: impl Fn(&[Vec<f64>]) -> Vec<f64> + Send + Sync + 'static) -> Case {
         self.reference = Some(Box::new(reference));
+        self
+    }
+
+    /// Holds the result and its gradient against the same function by other operations, in f32 and f64. An operation
+    /// with a [`meaning`](crate::Operation::meaning) is held against that without being told.
+    pub fn against(mut self, meaning: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Case {
+        self.meaning = Some(Box::new(meaning));
+        self
+    }
+
+    /// Runs comparisons with a meaning on random shapes too: `draw` makes them with a function that gives a number
+    /// between two, both included.
+    pub fn draw(
+        mut self,
+        draw: impl Fn(&mut dyn FnMut(usize, usize) -> usize) -> Vec<Shape> + Send + Sync + 'static,
+    ) -> Case {
+        self.draw = Some(Box::new(draw));
         self
     }
 

@@ -27,6 +27,8 @@ pub struct PoolOptions {
     pub ceil: bool,
     /// Whether an average counts the padding (not what lies beyond it) as zeros; yes by default.
     pub count_padding: bool,
+    /// What an average divides by instead of the number of elements.
+    pub divisor: Option<usize>,
 }
 
 impl PoolOptions {
@@ -34,7 +36,8 @@ impl PoolOptions {
     #[track_caller]
     pub fn new(kernel: impl Into<PerAxis>) -> PoolOptions {
         let (padding, dilation) = (0.into(), 1.into());
-        PoolOptions { kernel: kernel.into(), stride: None, padding, dilation, ceil: false, count_padding: true }
+        let (ceil, count_padding, divisor) = (false, true, None);
+        PoolOptions { kernel: kernel.into(), stride: None, padding, dilation, ceil, count_padding, divisor }
     }
 
     /// Sets the stride.
@@ -63,6 +66,11 @@ impl PoolOptions {
     /// Sets whether an average counts the padding as zeros.
     pub fn count_padding(self, count_padding: bool) -> PoolOptions {
         PoolOptions { count_padding, ..self }
+    }
+
+    /// Sets what an average divides by.
+    pub fn divisor(self, divisor: usize) -> PoolOptions {
+        PoolOptions { divisor: Some(divisor), ..self }
     }
 
     #[track_caller]
@@ -360,6 +368,9 @@ impl Tensor {
     #[track_caller]
     fn avg_pool(&self, name: &str, axes: usize, options: PoolOptions) -> Tensor {
         let (sum, windows) = self.sum_pool(name, axes, options);
+        if let Some(divisor) = options.divisor {
+            return sum * (1.0 / divisor as f64);
+        }
         let (from, to) = (spatial::sizes(&self.shape(), axes), spatial::sizes(&sum.shape(), axes));
         let sizes = window_sizes(&windows, from, to, options.count_padding);
         if sizes.iter().all(|size| *size == sizes[0]) {

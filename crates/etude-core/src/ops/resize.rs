@@ -1,7 +1,7 @@
 //! Pictures and signals at another size: nearest, linear and cubic interpolation, and pixel shuffling.
 
 use crate::ops::{Case, Row};
-use crate::{DType, Shape, Tensor};
+use crate::{Shape, Tensor};
 
 /// How values between samples are found. Names and conventions are those of PyTorch's `interpolate`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -211,7 +211,7 @@ pub(crate) fn rows() -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arange;
+    use crate::{DType, arange};
 
     #[test]
     fn weights_of_every_place_add_up_to_one() {

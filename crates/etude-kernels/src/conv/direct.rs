@@ -3,6 +3,7 @@
 
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
+use std::mem::MaybeUninit;
 
 /// One plane, or a band of one, for up to six rows: `c(r, z, y, x) (+)= Σ_p a[p · 6 + r] · image(z, y)[offsets[p] + x]`.
 /// The image must be readable for four vectors from every offset, rounded up from the width.
@@ -40,66 +41,91 @@ impl<T: Float> Plane<T> {
     #[inline(always)]
     unsafe fn all<V: Vector<T>, const R: usize>(&self) {
         for z in 0..self.size[0] {
-            for y in 0..self.size[1] {
+            let mut y = 0;
+            while y < self.size[1] {
+                // A single row of output would leave most multiply-adds waiting for the one before.
+                let lines = if R == 1 && self.size[1] - y >= 4 { 4 } else { 1 };
                 let mut x = 0;
                 while x < self.size[2] {
                     let rest = self.size[2] - x;
-                    // SAFETY: the caller's promise; at most `rest` columns are written.
+                    // SAFETY: the caller's promise; at most `rest` columns of `lines` lines are written.
                     unsafe {
                         let image = self.image.add(z * self.image_z + y * self.image_y + x);
                         let c = self.c.add(z * self.c_z + y * self.c_y + x * self.c_x);
-                        if R <= 2 && rest > 2 * V::LANES {
-                            self.tile::<V, R, 4>(image, c, rest);
-                            x += 4 * V::LANES;
-                        } else if rest > V::LANES {
-                            self.tile::<V, R, 2>(image, c, rest);
-                            x += 2 * V::LANES;
-                        } else {
-                            self.tile::<V, R, 1>(image, c, rest);
-                            x += V::LANES;
+                        match (rest > V::LANES, lines) {
+                            (true, 1) => self.tile::<V, R, 2, 1>(image, c, rest),
+                            (true, _) => self.tile::<V, R, 2, 4>(image, c, rest),
+                            (false, 1) => self.tile::<V, R, 1, 1>(image, c, rest),
+                            (false, _) => self.tile::<V, R, 1, 4>(image, c, rest),
                         }
+                        x += if rest > V::LANES { 2 } else { 1 } * V::LANES;
+                    }
+                }
+                y += lines;
+            }
+        }
+    }
+
+    /// `R` rows, `C` vectors of columns and `Y` lines of the plane.
+    #[inline(always)]
+    unsafe fn tile<V: Vector<T>, const R: usize, const C: usize, const Y: usize>(
+        &self,
+        image: *const T,
+        c: *mut T,
+        rest: usize,
+    ) {
+        if R > 1 && Y > 1 {
+            return; // Never asked for; without this the tile would be compiled all the same.
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [[[V::splat(T::ZERO); C]; R]; Y];
+            for p in 0..self.depth {
+                let from = image.add(*self.offsets.add(p));
+                let a = self.a.add(p * 6);
+                for y in 0..Y {
+                    let from = from.add(y * self.image_y);
+                    let mut right = [V::splat(T::ZERO); C];
+                    for j in 0..C {
+                        right[j] = V::load(from.add(j * V::LANES));
+                    }
+                    for i in 0..R {
+                        let left = V::splat(*a.add(i));
+                        for j in 0..C {
+                            sums[y][i][j] = left.mul_add(right[j], sums[y][i][j]);
+                        }
+                    }
+                }
+            }
+            for y in 0..Y {
+                for i in 0..R {
+                    for j in 0..C {
+                        let to = c.add(y * self.c_y + i * self.c_row + j * V::LANES * self.c_x);
+                        self.write(sums[y][i][j], to, rest - j * V::LANES);
                     }
                 }
             }
         }
     }
 
+    /// Writes the first `rest` elements of a vector, or all.
     #[inline(always)]
-    unsafe fn tile<V: Vector<T>, const R: usize, const C: usize>(&self, image: *const T, c: *mut T, rest: usize) {
-        // SAFETY: the caller's promise.
+    unsafe fn write<V: Vector<T>>(&self, sum: V, to: *mut T, rest: usize) {
+        // SAFETY: the caller's promise; `part` is written before it is read.
         unsafe {
-            let mut sums = [[V::splat(T::ZERO); C]; R];
-            for p in 0..self.depth {
-                let from = image.add(*self.offsets.add(p));
-                let a = self.a.add(p * 6);
-                let mut right = [V::splat(T::ZERO); C];
-                for j in 0..C {
-                    right[j] = V::load(from.add(j * V::LANES));
-                }
-                for i in 0..R {
-                    let left = V::splat(*a.add(i));
-                    for j in 0..C {
-                        sums[i][j] = left.mul_add(right[j], sums[i][j]);
-                    }
-                }
-            }
-            for i in 0..R {
-                let to = c.add(i * self.c_row);
-                if self.c_x == 1 && rest >= C * V::LANES {
-                    for j in 0..C {
-                        let at = to.add(j * V::LANES);
-                        if self.add { V::load(at).add(sums[i][j]).store(at) } else { sums[i][j].store(at) }
-                    }
+            if self.c_x == 1 && rest >= V::LANES {
+                if self.add {
+                    V::load(to).add(sum).store(to)
                 } else {
-                    let mut part = [T::ZERO; 32];
-                    for j in 0..C {
-                        sums[i][j].store(part.as_mut_ptr().add(j * V::LANES));
-                    }
-                    for j in 0..rest.min(C * V::LANES) {
-                        let at = to.add(j * self.c_x);
-                        *at = if self.add { *at + part[j] } else { part[j] };
-                    }
+                    sum.store(to)
                 }
+                return;
+            }
+            let mut part = MaybeUninit::<[T; 8]>::uninit();
+            sum.store(part.as_mut_ptr().cast());
+            for j in 0..rest.min(V::LANES) {
+                let (to, value) = (to.add(j * self.c_x), *part.as_ptr().cast::<T>().add(j));
+                *to = if self.add { *to + value } else { value };
             }
         }
     }

@@ -22,6 +22,9 @@ pub(super) struct Layout {
     phases: usize,
     /// Columns of each remainder.
     width: usize,
+    /// For each remainder: the columns `begin..end` that are inside the source, and the column of the source the first
+    /// of them comes from.
+    inside: Vec<(usize, usize, usize)>,
     /// Each tap's offset in the copy.
     pub taps: Vec<usize>,
     /// Elements of one plane of the copy.
@@ -55,9 +58,17 @@ impl Layout {
             used,
             phases,
             width,
+            inside: vec![],
             taps: vec![],
             plane: extent[0] * extent[1] * phases * width,
         };
+        for phase in 0..phases {
+            // Those columns `i` with 0 ≤ low + step·i < length.
+            let low = layout.low[2] + phase as isize;
+            let column = |bound: isize| ((bound - low).max(0) as usize).div_ceil(step[2]).min(width);
+            let (begin, end) = (column(0), column(source[2] as isize));
+            layout.inside.push((begin, end, (low + (step[2] * begin) as isize).max(0) as usize));
+        }
         layout.taps = displacements
             .iter()
             .map(|tap| {
@@ -88,15 +99,6 @@ impl Layout {
         // SAFETY: the plane has the sizes the rows are cut from; the copy is the caller's promise.
         unsafe { cpu::run(Copy { layout: self, start, plane: plane.as_ptr(), copy }) }
     }
-
-    /// The columns `begin..end` of a row's remainder `phase` that are inside the source, and the column of the source
-    /// the first of them comes from: those `i` with 0 ≤ low + phase + step·i < length.
-    fn inside(&self, phase: usize) -> (usize, usize, usize) {
-        let (step, low) = (self.step[2], self.low[2] + phase as isize);
-        let column = |bound: isize| ((bound - low).max(0) as usize).div_ceil(step).min(self.width);
-        let (begin, end) = (column(0), column(self.source[2] as isize));
-        (begin, end, (low + (step * begin) as isize).max(0) as usize)
-    }
 }
 
 /// Copying one plane; `start` is the lowest coordinate of axes 0 and 1.
@@ -126,13 +128,11 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
                 // Formed with wrapping arithmetic, as it points nowhere for a row that does not exist.
                 let row = plane.wrapping_offset((from_z * height as isize + from_y) * length as isize);
                 for phase in 0..layout.phases {
-                    let (begin, end, first) = if exists { layout.inside(phase) } else { (width, width, 0) };
+                    let (begin, end, first) = if exists { layout.inside[phase] } else { (width, width, 0) };
                     // Whole vectors are written; what lies beyond the row's end is overwritten by what follows.
                     // SAFETY: columns `begin..end` exist in the source; the copy has room for a vector behind its end.
                     unsafe {
-                        for i in (0..begin).step_by(V::LANES) {
-                            V::splat(T::ZERO).store(copy.add(i));
-                        }
+                        zeros::<T, V>(copy, begin);
                         let from = row.wrapping_add(first);
                         let (mut i, count) = (0, end - begin);
                         if step == 1 {
@@ -148,12 +148,26 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
                                 *copy.add(begin + i) = *from.add(i * step);
                             }
                         }
-                        for i in (end..width).step_by(V::LANES) {
-                            V::splat(T::ZERO).store(copy.add(i));
-                        }
+                        zeros::<T, V>(copy.add(end), width - end);
                         copy = copy.add(width);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Zeros, in whole vectors. Margins are nearly always a vector at most, which a loop alone would hand to `memset`.
+#[inline(always)]
+unsafe fn zeros<T: Float, V: Vector<T>>(to: *mut T, count: usize) {
+    // SAFETY: the caller has room for `count` elements and a vector more.
+    unsafe {
+        if count > 0 {
+            V::splat(T::ZERO).store(to);
+        }
+        if count > V::LANES {
+            for i in (V::LANES..count).step_by(V::LANES) {
+                V::splat(T::ZERO).store(to.add(i));
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Convolutions and their gradients, without a buffer of patches: patches are packed straight into the panels of the
 //! matrix product's tile kernel, or not at all where there are few output channels.
 //!
-//! The forward pass and the gradient of the input are both a [`sweep`]: sums over taps of a shifted input. The gradient of
-//! the weights is a product over all positions ([`weight`]).
+//! The forward pass and the gradient of the input are both a `sweep`: sums over taps of a shifted input. The gradient of
+//! the weights is a product over all positions (`weight`).
 
 mod direct;
 mod image;

@@ -3,6 +3,7 @@
 
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
+use std::mem::MaybeUninit;
 
 /// Rows of a full tile.
 pub(crate) const ROWS: usize = 6;
@@ -93,13 +94,15 @@ impl<T: Float> Strip<T> {
                         if self.add { V::load(at).add(sums[i][j]).store(at) } else { sums[i][j].store(at) }
                     }
                 } else {
-                    let mut part = [T::ZERO; 16];
+                    // Written before it is read; zeroing it first would cost as much as a small tile.
+                    let mut part = MaybeUninit::<[T; 16]>::uninit();
+                    let part = part.as_mut_ptr().cast::<T>();
                     for j in 0..C {
-                        sums[i][j].store(part.as_mut_ptr().add(j * V::LANES));
+                        sums[i][j].store(part.add(j * V::LANES));
                     }
                     for j in 0..self.columns {
-                        let at = to.add(j);
-                        *at = if self.add { *at + part[j] } else { part[j] };
+                        let (at, value) = (to.add(j), *part.add(j));
+                        *at = if self.add { *at + value } else { value };
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Matrix products, batched and strided.
 //!
-//! Three ways, chosen by size and strides alone: [`light`] reads the left side where it lies (small products, and those
-//! with few rows), dot products serve sides that are both contiguous over the depth, and [`blocked`] packs both sides
+//! Three ways, chosen by size and strides alone: `light` reads the left side where it lies (small products, and those
+//! with few rows), dot products serve sides that are both contiguous over the depth, and `blocked` packs both sides
 //! in cache-sized panels, after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
 
 mod blocked;

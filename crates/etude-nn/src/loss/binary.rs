@@ -1,6 +1,6 @@
 //! Losses for yes or no.
 
-use super::{Reduction, same_shape, smallest, softplus};
+use super::{Reduction, same_shape, smallest};
 use etude_core::Tensor;
 
 /// Options of [`binary_cross_entropy`].
@@ -61,7 +61,7 @@ impl BceWithLogits {
     pub fn loss(&self, logits: &Tensor, target: &Tensor) -> Tensor {
         same_shape("bce_with_logits", logits, target);
         // −ln σ(x) is softplus(−x), and −ln(1 − σ(x)) is that plus x.
-        let surprise = softplus(&-logits);
+        let surprise = (-logits).softplus();
         let surprise = match &self.positive_weight {
             Some(weight) => surprise * ((weight - 1.0) * target + 1.0),
             None => surprise,
@@ -103,7 +103,7 @@ impl Hinge {
     /// See [`hinge`]. The target may broadcast.
     #[track_caller]
     pub fn loss(&self, score: &Tensor, target: &Tensor) -> Tensor {
-        self.reduction.apply(&(self.margin - score * target).maximum(0.0))
+        self.reduction.apply(&(self.margin - score * target).relu())
     }
 }
 
@@ -132,7 +132,7 @@ impl HingeEmbedding {
     /// See [`hinge_embedding`]. The target may broadcast.
     #[track_caller]
     pub fn loss(&self, distance: &Tensor, target: &Tensor) -> Tensor {
-        let apart = (self.margin - distance).maximum(0.0);
+        let apart = (self.margin - distance).relu();
         self.reduction.apply(&target.greater(0.0).select(distance, &apart))
     }
 }

@@ -227,7 +227,7 @@ impl MultiMargin {
         let classes = scores.size(-1);
         // No class has the number that is ignored here.
         let right = -scores.surprise(&target, i64::MIN).unsqueeze(-1);
-        let missing = (scores - right + self.margin).maximum(0.0).powi(self.power);
+        let missing = (scores - right + self.margin).relu().powi(self.power);
         let others = target.unsqueeze(-1).not_equal(&arange(classes)).to(missing.dtype());
         self.reduction.apply(&((missing * others).sum(-1) * (1.0 / classes as f64)))
     }

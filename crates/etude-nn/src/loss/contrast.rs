@@ -26,7 +26,7 @@ impl NtXent {
         let even = shape.rank() == 2 && shape[0] % 2 == 0;
         assert!(even, "nt_xent: views must be [2 · pairs, features], two of a pair one after the other, not {shape}");
         let count = shape[0];
-        let unit = views * views.square().sum_keep(-1).maximum(1e-24).rsqrt();
+        let unit = views.normalize(-1);
         let cosines = unit.matmul(&unit.t()) * (1.0 / self.temperature);
         // A view is no candidate for its own partner.
         let itself = eye(count).greater(0.0);

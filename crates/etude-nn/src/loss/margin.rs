@@ -36,7 +36,7 @@ impl TripletMargin {
             true => distance(anchor, negative).minimum(&distance(positive, negative)),
             false => distance(anchor, negative),
         };
-        self.reduction.apply(&(near - far + self.margin).maximum(0.0))
+        self.reduction.apply(&(near - far + self.margin).relu())
     }
 }
 
@@ -66,7 +66,7 @@ impl CosineEmbedding {
         same_shape("cosine_embedding", a, b);
         let length = |x: &Tensor| x.square().sum(-1) + 1e-12;
         let cosine = (a * b).sum(-1) * (length(a) * length(b)).rsqrt();
-        let apart = (&cosine - self.margin).maximum(0.0);
+        let apart = (&cosine - self.margin).relu();
         self.reduction.apply(&target.greater(0.0).select(&(1.0 - cosine), &apart))
     }
 }
@@ -94,7 +94,7 @@ impl MarginRanking {
     #[track_caller]
     pub fn loss(&self, a: &Tensor, b: &Tensor, target: &Tensor) -> Tensor {
         same_shape("margin_ranking", a, b);
-        self.reduction.apply(&(self.margin - target * (a - b)).maximum(0.0))
+        self.reduction.apply(&(self.margin - target * (a - b)).relu())
     }
 }
 

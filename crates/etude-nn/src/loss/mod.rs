@@ -61,15 +61,6 @@ fn same_shape(loss: &str, a: &Tensor, b: &Tensor) {
     assert!(a == b, "{loss}: {a} against {b}: both must have the same shape; reshape or expand one of them first");
 }
 
-/// `ln(1 + eˣ)` without overflow, exact at both ends, differentiable to any order everywhere.
-#[track_caller]
-fn softplus(x: &Tensor) -> Tensor {
-    // The side of 0 is taken as a constant: ln(1 + e^(−|x|)) + max(x, 0), without the kinks at 0.
-    let positive = x.greater(0.0).to(x.dtype());
-    let away = x * (1.0 - &positive * 2.0);
-    away.exp().log1p() + x * positive
-}
-
 /// The number a logarithm is taken of, at least this: nothing smaller is a normal number, or has a logarithm above −100.
 fn smallest(x: &Tensor) -> f64 {
     if x.dtype() == etude_core::DType::F64 { (-100f64).exp() } else { f32::MIN_POSITIVE as f64 }

@@ -72,7 +72,11 @@ impl Etude for GradientCheck {
             let by_steps: Vec<f64> = (0..values.len()).map(slope).collect();
             let disagreement = distance(&exact, &by_steps);
             session.say(format!("{:<12} {disagreement:.2e}", ["kernel", "weight", "bias"][i]));
-            table.row([["kernel", "weight", "bias"][i].to_string(), values.len().to_string(), format!("{disagreement:.2e}")]);
+            table.row([
+                ["kernel", "weight", "bias"][i].to_string(),
+                values.len().to_string(),
+                format!("{disagreement:.2e}"),
+            ]);
             worst = worst.max(disagreement);
         }
         report.table(table);

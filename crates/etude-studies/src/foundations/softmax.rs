@@ -107,13 +107,16 @@ impl Etude for SoftmaxRegression {
         let straight = Sequential::new().add(Linear::new(2, 2).init());
         let bent = Sequential::new()
             .add(Linear::new(2, self.hidden).init())
-            .add(Tanh::new())
+            .add(Activation::Tanh.layer())
             .add(Linear::new(self.hidden, 2).init());
         self.fit(&straight, &x2, &labels2)?;
         self.fit(&bent, &x2, &labels2)?;
-        let page = Page::new(2)
-            .with(regions("No hidden layer", &straight, &x2, &labels2))
-            .with(regions("One hidden layer", &bent, &x2, &labels2));
+        let page = Page::new(2).with(regions("No hidden layer", &straight, &x2, &labels2)).with(regions(
+            "One hidden layer",
+            &bent,
+            &x2,
+            &labels2,
+        ));
         session.picture("borders.png", &page.to_png()?)?;
 
         let mut report = Report::new();
