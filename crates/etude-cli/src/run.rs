@@ -114,7 +114,8 @@ fn start(study: &Study, options: &Options) -> Result<Report> {
 fn sit(study: &Study, config: &str, session: Session, how: &How) -> Result<Report> {
     etude::core::set_threads(how.threads.unwrap_or(0) as usize);
     interrupt::install()?;
-    let mut session = session.data_from(how.data.clone()).quiet(how.json).save_every(Duration::from_secs(how.save_every));
+    let mut session =
+        session.data_from(how.data.clone()).quiet(how.json).save_every(Duration::from_secs(how.save_every));
     session.say(format!("{}   {}   {}", study.name, study.title, study.source));
     let path = session.path().to_path_buf();
     let report = match (study.run)(config, &mut session) {

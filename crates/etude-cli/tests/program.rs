@@ -36,8 +36,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// 7,000 training digits in batches of 140: fifty steps an epoch.
-const FIFTY_STEPS: [&str; 7] =
-    ["--json", "--set", "batch=140", "--set", "claim=0", "--set", "patience=99"];
+const FIFTY_STEPS: [&str; 7] = ["--json", "--set", "batch=140", "--set", "claim=0", "--set", "patience=99"];
 
 /// The weights of the newest checkpoint.
 fn newest_weights(run: &Path) -> Vec<u8> {

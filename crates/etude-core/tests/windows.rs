@@ -37,7 +37,10 @@ fn convolutions_name_what_does_not_fit() {
     );
     refused(|| x.conv2d(&ones([3, 4, 3, 3]), plain.stride(0)), &["must be at least 1", "spatial axis 0"]);
     refused(|| x.conv2d(&ones([3, 4, 3]), plain), &["2 spatial axes, 4 in all"]);
-    refused(|| x.conv2d(&ones([3, 4, 3, 3]), plain.stride([1, 2, 3])), &["conv2d: stride [1, 2, 3] has 3 numbers for 2"]);
+    refused(
+        || x.conv2d(&ones([3, 4, 3, 3]), plain.stride([1, 2, 3])),
+        &["conv2d: stride [1, 2, 3] has 3 numbers for 2"],
+    );
     let doubles = ones([3, 4, 3, 3]).to(etude_core::DType::F64);
     refused(|| x.conv2d(&doubles, plain), &["one floating dtype, not f32 and f64"]);
     refused(|| x.conv_transpose2d(&ones([3, 1, 3, 3]), plain), &["conv_transpose2d", "takes 3 channels", "has 4"]);

@@ -25,7 +25,15 @@ impl Session {
     /// A sitting of `run`, new (`restored` is `None`) or resumed. Starts the random generator from `seed`.
     pub fn new(run: Run, restored: Option<(State, Checkpoint)>, seed: u64) -> Session {
         random::seed(seed);
-        Session { run, restored, seed, data: None, quiet: false, save_every: Duration::from_secs(30), started: Instant::now() }
+        Session {
+            run,
+            restored,
+            seed,
+            data: None,
+            quiet: false,
+            save_every: Duration::from_secs(30),
+            started: Instant::now(),
+        }
     }
 
     /// Reads data sets from `folder` instead of the bundled ones.
