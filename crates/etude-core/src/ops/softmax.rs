@@ -46,6 +46,10 @@ impl Operation for Softmax {
     }
 
     fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        // Rows of nothing have no largest element, which the sum starts from.
+        if inputs[0].size(-1) == 0 {
+            return Some(vec![&inputs[0] * 1.0]);
+        }
         let log = &inputs[0] - inputs[0].logsumexp_keep(-1);
         Some(vec![if self.log { log } else { log.exp() }])
     }
