@@ -29,7 +29,13 @@ pub fn data(command: &DataCommand) -> Result<ExitCode> {
         DataCommand::List => {
             let width = bundled().iter().map(|info| info.name.len()).max().unwrap_or(0);
             let line = |info: &etude::data::Info| {
-                format!("{:<width$}  {:>6}  {}   {}\n", info.name, grouped(info.examples as u64), info.title, info.licence)
+                format!(
+                    "{:<width$}  {:>6}  {}   {}\n",
+                    info.name,
+                    grouped(info.examples as u64),
+                    info.title,
+                    info.licence
+                )
             };
             print(&bundled().iter().map(line).collect::<String>())
         }
@@ -46,7 +52,11 @@ pub fn data(command: &DataCommand) -> Result<ExitCode> {
             let text = name.to_string_lossy();
             if let Some(info) = bundled().iter().find(|info| info.name == text) {
                 let files: Vec<String> = info.files.iter().map(|file| format!("data/{}\n", file.name)).collect();
-                return print(&format!("{} is carried inside this program; in the repository it is\n{}", info.name, files.concat()));
+                return print(&format!(
+                    "{} is carried inside this program; in the repository it is\n{}",
+                    info.name,
+                    files.concat()
+                ));
             }
             let found = load_from(name)?;
             print(&format!("{}: {} examples\n", name.display(), grouped(found.train.len() as u64)))

@@ -7,6 +7,7 @@ use etude::{Error, Result};
 use etude_studies::{Settings, Study, find, studies};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// How a run goes about its work.
 #[derive(Args, Clone)]
@@ -20,6 +21,9 @@ pub struct How {
     /// Print the report as JSON and nothing else
     #[arg(long)]
     json: bool,
+    /// Seconds between checkpoints within an epoch; 0 saves every step
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    save_every: u64,
 }
 
 /// What a run starts from.
@@ -74,7 +78,12 @@ pub fn check(names: &[String], all: bool, options: &Options) -> Result<ExitCode>
         }
     }
     if !options.how.json {
-        print(&format!("\n{} études checked, {} held, {} failed\n", chosen.len(), chosen.len() - failed.len(), failed.len()))?;
+        print(&format!(
+            "\n{} études checked, {} held, {} failed\n",
+            chosen.len(),
+            chosen.len() - failed.len(),
+            failed.len()
+        ))?;
     }
     failed.iter().for_each(|line| eprintln!("failed  {line}"));
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -105,7 +114,8 @@ fn start(study: &Study, options: &Options) -> Result<Report> {
 fn sit(study: &Study, config: &str, session: Session, how: &How) -> Result<Report> {
     etude::core::set_threads(how.threads.unwrap_or(0) as usize);
     interrupt::install()?;
-    let mut session = session.data_from(how.data.clone()).quiet(how.json);
+    let mut session =
+        session.data_from(how.data.clone()).quiet(how.json).save_every(Duration::from_secs(how.save_every));
     session.say(format!("{}   {}   {}", study.name, study.title, study.source));
     let path = session.path().to_path_buf();
     let report = match (study.run)(config, &mut session) {

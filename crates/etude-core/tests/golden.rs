@@ -198,9 +198,7 @@ fn makers() -> Vec<Entry> {
             let number = |name| given.attributes.float(name).expect("start and end");
             linspace(number("start"), number("end"), given.attributes.size("steps"))
         }),
-        Entry::new("one_hot", |given: &Given| {
-            given.x().one_hot(given.attributes.size("num_classes")).to(DType::I64)
-        }),
+        Entry::new("one_hot", |given: &Given| given.x().one_hot(given.attributes.size("num_classes")).to(DType::I64)),
         Entry::new("meshgrid", |given: &Given| {
             let (a, b) = (given.input("a").clone(), given.input("b").clone());
             let [first, second]: [Tensor; 2] = match given.attributes.text("indexing") {
@@ -221,8 +219,7 @@ fn makers() -> Vec<Entry> {
 
 #[test]
 fn elementwise() {
-    let table: Vec<Entry> =
-        [functions(), activations(), pairs(), makers()].into_iter().flatten().collect();
+    let table: Vec<Entry> = [functions(), activations(), pairs(), makers()].into_iter().flatten().collect();
     assert!(check(&["elementwise"], &table, NOT_HERE) > 100);
 }
 
@@ -268,9 +265,7 @@ fn folds_and_order() {
             let attributes = &given.attributes;
             pair(given.x().topk(attributes.size("k"), attributes.axis("dim"), attributes.flag("largest")))
         }),
-        Entry::new("max_with_index", move |given: &Given| {
-            pair(given.x().max_with_index(given.attributes.axis("dim")))
-        }),
+        Entry::new("max_with_index", move |given: &Given| pair(given.x().max_with_index(given.attributes.axis("dim")))),
     ];
     assert!(check(&["reduce"], &table, &[]) > 80);
 }

@@ -45,7 +45,8 @@ pub(crate) fn run(case: &Case, call: &dyn Fn(&Given) -> Outputs) -> Vec<String> 
         Err(error) => return vec![error.to_string()],
     };
     for (name, wanted) in gradients {
-        let leaf = given.find_input(name).or(given.find_param(name)).expect("a gradient's leaf is an input or parameter");
+        let leaf =
+            given.find_input(name).or(given.find_param(name)).expect("a gradient's leaf is an input or parameter");
         let own = found.as_ref().and_then(|found| found.get(leaf).cloned()).unwrap_or_else(|| leaf.zeros_like());
         failures.extend(difference(&format!("gradient by `{name}`"), &own, wanted));
     }

@@ -184,7 +184,7 @@ mod tests {
         let bytes = to_bytes(&[("w".into(), etude_core::ones([2, 3]))]).unwrap();
         assert_eq!(from_bytes(&bytes, "w").unwrap()["w"].to_vec::<f32>(), [1.0; 6]);
         for length in 0..bytes.len() {
-            let error = from_bytes(&bytes[..length], "w.safetensors").err().expect("a part of a file is not a file");
+            let error = from_bytes(&bytes[..length], "w.safetensors").expect_err("a part of a file is not a file");
             assert!(error.to_string().starts_with("w.safetensors: not a whole safetensors file"), "{error}");
         }
     }

@@ -8,7 +8,7 @@ use etude_data::Split;
 use etude_nn::Module;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A run in progress, as an étude sees it.
 pub struct Session {
@@ -17,6 +17,7 @@ pub struct Session {
     seed: u64,
     data: Option<PathBuf>,
     quiet: bool,
+    save_every: Duration,
     started: Instant,
 }
 
@@ -24,7 +25,15 @@ impl Session {
     /// A sitting of `run`, new (`restored` is `None`) or resumed. Starts the random generator from `seed`.
     pub fn new(run: Run, restored: Option<(State, Checkpoint)>, seed: u64) -> Session {
         random::seed(seed);
-        Session { run, restored, seed, data: None, quiet: false, started: Instant::now() }
+        Session {
+            run,
+            restored,
+            seed,
+            data: None,
+            quiet: false,
+            save_every: Duration::from_secs(30),
+            started: Instant::now(),
+        }
     }
 
     /// Reads data sets from `folder` instead of the bundled ones.
@@ -39,6 +48,18 @@ impl Session {
     pub fn quiet(mut self, quiet: bool) -> Session {
         self.quiet = quiet;
         self
+    }
+
+    /// The least time between two checkpoints within an epoch (30 seconds unless said otherwise); zero saves every step.
+    #[must_use]
+    pub fn save_every(mut self, time: Duration) -> Session {
+        self.save_every = time;
+        self
+    }
+
+    /// The least time between two checkpoints within an epoch.
+    pub fn time_between_saves(&self) -> Duration {
+        self.save_every
     }
 
     /// Whether nothing should be printed while training.

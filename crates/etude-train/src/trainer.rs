@@ -8,9 +8,9 @@ use crate::{Error, Figure, Result, Session, interrupted};
 use etude_core::random::{self, Generator};
 use etude_core::{DType, Shape, Tensor, evaluating, no_grad, training};
 use etude_data::{Array, Batch, Dataset, Loader, Values};
-use etude_nn::optim::Optimizer;
 use etude_nn::Forward;
-use std::time::{Duration, Instant};
+use etude_nn::optim::Optimizer;
+use std::time::Instant;
 
 /// Trains one model with one optimiser on labelled examples.
 ///
@@ -24,7 +24,6 @@ pub struct Trainer<'m, M> {
     batch_size: usize,
     stopping: Option<EarlyStopping>,
     transforms: Vec<Box<Transform>>,
-    save_every: Duration,
 }
 
 type Transform = dyn Fn(&mut etude_data::Sample, &mut etude_data::Rng) + Send + Sync;
@@ -82,7 +81,6 @@ impl<'m, M: Forward> Trainer<'m, M> {
             batch_size: 64,
             stopping: None,
             transforms: Vec::new(),
-            save_every: Duration::from_secs(30),
         }
     }
 
@@ -121,13 +119,6 @@ impl<'m, M: Forward> Trainer<'m, M> {
         transform: impl Fn(&mut etude_data::Sample, &mut etude_data::Rng) + Send + Sync + 'static,
     ) -> Self {
         self.transforms.push(Box::new(transform));
-        self
-    }
-
-    /// The least time between two checkpoints within an epoch; zero saves every step.
-    #[must_use]
-    pub fn save_every(mut self, time: Duration) -> Self {
-        self.save_every = time;
         self
     }
 
@@ -210,7 +201,7 @@ impl<'m, M: Forward> Trainer<'m, M> {
                 self.save(session, state)?;
                 return Err(Error::interrupted());
             }
-            if saved.elapsed() >= self.save_every && state.loader.batch < batches {
+            if saved.elapsed() >= session.time_between_saves() && state.loader.batch < batches {
                 self.save(session, state)?;
                 saved = Instant::now();
             }

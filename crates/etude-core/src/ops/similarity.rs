@@ -32,8 +32,10 @@ impl Tensor {
     /// Lengths count as at least 1e-8, so that the cosine with a zero vector, and its gradient, are 0 and not NaN.
     #[track_caller]
     pub fn cosine_similarity(&self, other: &Tensor, axis: i32) -> Tensor {
-        let length = |x: &Tensor| x.square().sum(axis).maximum(1e-16).rsqrt();
-        (self * other).sum(axis) * (length(self) * length(other))
+        let product = self * other;
+        let shape = product.shape();
+        let scale = |x: &Tensor| x.square().expand(shape).sum(axis).maximum(1e-16).rsqrt();
+        product.sum(axis) * (scale(self) * scale(other))
     }
 
     /// Vectors over `axes` scaled to length 1: `x / ‖x‖₂`. Lengths count as at least 1e-12, so that a zero vector stays

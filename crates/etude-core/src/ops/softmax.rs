@@ -46,9 +46,9 @@ impl Operation for Softmax {
     }
 
     fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
-        // Rows of nothing have no largest element to begin with, and nothing to say.
-        if inputs[0].count() == 0 {
-            return Some(vec![inputs[0].clone()]);
+        // Rows of nothing have no largest element, which the sum starts from.
+        if inputs[0].size(-1) == 0 {
+            return Some(vec![&inputs[0] * 1.0]);
         }
         let log = &inputs[0] - inputs[0].logsumexp_keep(-1);
         Some(vec![if self.log { log } else { log.exp() }])

@@ -3,7 +3,6 @@
 use crate::init::Init;
 use crate::{Forward, Label, Module, Param};
 use etude_core::Tensor;
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
 /// A function applied to every element, or along one axis. [`Activation::layer`] makes a layer of it.
 ///
@@ -66,34 +65,27 @@ impl Activation {
     pub fn apply(self, x: &Tensor) -> Tensor {
         match self {
             Activation::Identity => x.clone(),
-            Activation::Relu => relu(x),
-            Activation::Relu6 => limited(x, 0.0, 6.0),
-            Activation::LeakyRelu(slope) => x.greater(0.0).select(x, &(x * slope)),
-            Activation::Elu(alpha) => x.greater(0.0).select(x, &(negative(x).expm1() * alpha)),
-            Activation::Selu => Activation::Elu(1.6732632423543772).apply(x) * 1.0507009873554805,
-            Activation::Celu(alpha) => x.greater(0.0).select(x, &((negative(x) / alpha).expm1() * alpha)),
-            Activation::Gelu => x * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5,
-            Activation::GeluTanh => {
-                let inner = (x + x.powi(3) * 0.044715) * (FRAC_2_SQRT_PI * FRAC_1_SQRT_2);
-                x * (inner.tanh() + 1.0) * 0.5
-            }
-            Activation::Silu => x * x.sigmoid(),
-            Activation::Mish => x * softplus(x).tanh(),
-            Activation::Softplus => softplus(x),
-            Activation::Softsign => x / (x.abs() + 1.0),
+            Activation::Relu => x.relu(),
+            Activation::Relu6 => x.relu6(),
+            Activation::LeakyRelu(slope) => x.leaky_relu(slope),
+            Activation::Elu(alpha) => x.elu(alpha),
+            Activation::Selu => x.selu(),
+            Activation::Celu(alpha) => x.celu(alpha),
+            Activation::Gelu => x.gelu(),
+            Activation::GeluTanh => x.gelu_tanh(),
+            Activation::Silu => x.silu(),
+            Activation::Mish => x.mish(),
+            Activation::Softplus => x.softplus(),
+            Activation::Softsign => x.softsign(),
             Activation::Tanh => x.tanh(),
             Activation::Sigmoid => x.sigmoid(),
-            Activation::LogSigmoid => -softplus(&-x),
-            Activation::HardSigmoid => limited(&(x * (1.0 / 6.0) + 0.5), 0.0, 1.0),
-            Activation::HardSwish => x * limited(&(x * (1.0 / 6.0) + 0.5), 0.0, 1.0),
-            Activation::HardTanh(low, high) => limited(x, low, high),
+            Activation::LogSigmoid => x.logsigmoid(),
+            Activation::HardSigmoid => x.hardsigmoid(),
+            Activation::HardSwish => x.hardswish(),
+            Activation::HardTanh(low, high) => x.hardtanh(low, high),
             Activation::Softmax(axis) => x.softmax(axis),
             Activation::LogSoftmax(axis) => x.log_softmax(axis),
-            Activation::Glu(axis) => {
-                let halves = x.chunk(axis, 2);
-                assert!(halves.len() == 2, "glu: axis {axis} of {} cannot be halved", x.shape());
-                &halves[0] * halves[1].sigmoid()
-            }
+            Activation::Glu(axis) => x.glu(axis),
         }
     }
 
@@ -101,31 +93,6 @@ impl Activation {
     pub fn layer(self) -> ActivationLayer {
         ActivationLayer { function: self, label: Label::new(format!("{self:?}")) }
     }
-}
-
-/// `max(x, 0)`. Chosen, not a maximum: at 0 the gradient is 0 and not a half, and a NaN stays one.
-#[track_caller]
-fn relu(x: &Tensor) -> Tensor {
-    x.less_equal(0.0).select(&Tensor::scalar(0.0, x.dtype()), x)
-}
-
-/// `x` below 0 and at it, 0 above, so that what is not chosen does not overflow. The gradient at 0 is 1.
-#[track_caller]
-fn negative(x: &Tensor) -> Tensor {
-    x.greater(0.0).select(&Tensor::scalar(0.0, x.dtype()), x)
-}
-
-/// `x` between two numbers; the gradient is 0 at them and outside.
-#[track_caller]
-fn limited(x: &Tensor, low: f64, high: f64) -> Tensor {
-    let number = |value| Tensor::scalar(value, x.dtype());
-    x.less_equal(low).select(&number(low), &x.greater_equal(high).select(&number(high), x))
-}
-
-/// `ln(1 + eˣ)` as `max(x, 0) + ln(1 + e^(−|x|))`.
-#[track_caller]
-fn softplus(x: &Tensor) -> Tensor {
-    x.maximum(0.0) + (-x.abs()).exp().log1p()
 }
 
 /// A layer that applies an [`Activation`]: `[…] → […]`.
@@ -162,19 +129,6 @@ impl PRelu {
 impl Forward for PRelu {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.label.call(self, || {
-            let mut slopes = self.weight.value();
-            let channels = slopes.count();
-            if channels != 1 {
-                assert!(
-                    x.rank() >= 2 && x.size(1) == channels,
-                    "PRelu: the input is {}, axis 1 must have {channels} channels",
-                    x.shape()
-                );
-                let shape: Vec<usize> = (0..x.rank()).map(|axis| if axis == 1 { channels } else { 1 }).collect();
-                slopes = slopes.reshape(shape);
-            }
-            x.greater(0.0).select(x, &(x * slopes))
-        })
+        self.label.call(self, || x.prelu(&self.weight.value()))
     }
 }

@@ -1,6 +1,5 @@
 //! Multi-head attention.
 
-use super::dropout::drop_out;
 use crate::init::Init;
 use crate::{Forward, Label, Linear, Module, Param};
 use etude_core::{DType, Shape, Tensor, arange, zeros};
@@ -65,7 +64,7 @@ impl<'a> Masks<'a> {
 fn attention(q: &Tensor, k: &Tensor, v: &Tensor, masks: &Masks, dropout: f64) -> (Tensor, Tensor) {
     let scale = 1.0 / (q.size(-1) as f64).sqrt();
     let scores = masks.apply((q * scale).matmul(&k.t()));
-    let weights = drop_out(&scores.softmax(-1), dropout, scores.shape());
+    let weights = scores.softmax(-1).dropout(dropout);
     (weights.matmul(v), weights)
 }
 

@@ -1,6 +1,6 @@
 //! Norms with running statistics: over the batch, and over each example's positions.
 
-use super::norm::{NormConfig, along_channels, check_channels, scaled_channels, standardise};
+use super::norm::{NormConfig, check_channels, value};
 use crate::{Forward, Label, Module, Param};
 use etude_core::{State, Tensor, is_training, no_grad, ones, zeros};
 
@@ -23,18 +23,21 @@ impl Running {
         })
     }
 
-    /// `(x − mean)/√(variance + ε)` with the running figures, channel by channel.
+    /// `(x − mean)/√(variance + ε)·w + b` with the running figures, channel by channel.
     #[track_caller]
-    fn standardise(&self, x: &Tensor, epsilon: f64) -> Tensor {
-        let of = |state: &State| along_channels(&state.get().to(x.dtype()), x.rank());
-        (x - of(&self.running_mean)) * (of(&self.running_var) + epsilon).rsqrt()
+    fn apply(&self, x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, epsilon: f64) -> Tensor {
+        let of = |state: &State| state.get().to(x.dtype());
+        x.batch_norm_with(&of(&self.running_mean), &of(&self.running_var), weight, bias, epsilon)
     }
 
     /// Moves the running figures towards a batch's mean and variance, `[C]` each; the variance, of exactly `count`
-    /// numbers, is made unbiased.
-    fn update(&self, mean: &Tensor, variance: &Tensor, count: usize) {
+    /// numbers, is made unbiased. The number of batches is `counted`, or needed for an average of all.
+    fn update(&self, mean: &Tensor, variance: &Tensor, count: usize, counted: bool) {
         no_grad(|| {
-            let tracked = self.num_batches_tracked.get() + 1.0;
+            let mut tracked = self.num_batches_tracked.get();
+            if counted || self.momentum.is_none() {
+                tracked = tracked + 1.0;
+            }
             let dtype = self.running_mean.get().dtype();
             let part = match self.momentum {
                 Some(momentum) => Tensor::scalar(momentum, dtype),
@@ -96,6 +99,20 @@ impl BatchNorm {
     }
 }
 
+impl NormConfig<BatchNorm> {
+    /// How much of each batch enters the running statistics; 0.1 unless said otherwise. `None` averages all batches alike.
+    pub fn momentum(mut self, momentum: Option<f64>) -> NormConfig<BatchNorm> {
+        self.momentum = momentum;
+        self
+    }
+
+    /// Whether running statistics are kept; they are unless said otherwise.
+    pub fn track(mut self, track: bool) -> NormConfig<BatchNorm> {
+        self.track = track;
+        self
+    }
+}
+
 impl Module for BatchNorm {
     /// The running statistics stand beside weight and bias, as in PyTorch.
     fn visit(&self, walk: &mut crate::Walk) {
@@ -111,24 +128,24 @@ impl Forward for BatchNorm {
     fn forward(&self, x: &Tensor) -> Tensor {
         self.label.call(self, || {
             check_channels("BatchNorm", x, self.channels);
-            let y = match &self.running {
-                Some(running) if !is_training() => running.standardise(x, self.epsilon),
+            let (weight, bias) = (value(&self.weight), value(&self.bias));
+            let (weight, bias) = (weight.as_ref(), bias.as_ref());
+            match &self.running {
+                Some(running) if !is_training() => running.apply(x, weight, bias, self.epsilon),
                 running => {
-                    let axes: Vec<i32> = (0..x.rank() as i32).filter(|&axis| axis != 1).collect();
                     let count = x.count() / self.channels.max(1);
                     assert!(
                         count != 1 || !is_training(),
                         "BatchNorm: one number a channel in {} has no variance to train with; use a larger batch",
                         x.shape()
                     );
-                    let (y, mean, variance) = standardise(x, &axes, self.epsilon);
+                    let (y, mean, variance) = x.batch_norm(weight, bias, self.epsilon);
                     if let Some(running) = running {
-                        running.update(&mean.reshape(self.channels), &variance.reshape(self.channels), count);
+                        running.update(&mean, &variance, count, true);
                     }
                     y
                 }
-            };
-            scaled_channels(y, &self.weight, &self.bias)
+            }
         })
     }
 }
@@ -164,6 +181,20 @@ impl InstanceNorm {
     }
 }
 
+impl NormConfig<InstanceNorm> {
+    /// How much of each batch enters the running statistics; 0.1 unless said otherwise. `None` averages all batches alike.
+    pub fn momentum(mut self, momentum: Option<f64>) -> NormConfig<InstanceNorm> {
+        self.momentum = momentum;
+        self
+    }
+
+    /// Whether running statistics are kept; they are not unless said otherwise.
+    pub fn track(mut self, track: bool) -> NormConfig<InstanceNorm> {
+        self.track = track;
+        self
+    }
+}
+
 impl Module for InstanceNorm {
     fn visit(&self, walk: &mut crate::Walk) {
         walk.field("weight", &self.weight);
@@ -179,21 +210,21 @@ impl Forward for InstanceNorm {
         self.label.call(self, || {
             check_channels("InstanceNorm", x, self.channels);
             assert!(x.rank() >= 3, "InstanceNorm: the input must be [B, C, …] with positions, not {}", x.shape());
-            let y = match &self.running {
-                Some(running) if !is_training() => running.standardise(x, self.epsilon),
+            let (weight, bias) = (value(&self.weight), value(&self.bias));
+            let (weight, bias) = (weight.as_ref(), bias.as_ref());
+            match &self.running {
+                Some(running) if !is_training() => running.apply(x, weight, bias, self.epsilon),
                 running => {
-                    let axes: Vec<i32> = (2..x.rank() as i32).collect();
-                    let (y, mean, variance) = standardise(x, &axes, self.epsilon);
                     if let Some(running) = running {
-                        // The batch's figures are the means of its examples'.
-                        let channels = |figure: &Tensor| figure.mean(0).reshape(self.channels);
+                        // The batch's figures are the means of its examples'. Nor does PyTorch count batches here.
+                        let axes: Vec<i32> = (2..x.rank() as i32).collect();
+                        let (mean, variance) = no_grad(|| (x.mean(axes.clone()).mean(0), x.var(axes, 0.0).mean(0)));
                         let positions = x.shape()[2..].iter().product();
-                        running.update(&channels(&mean), &channels(&variance), positions);
+                        running.update(&mean, &variance, positions, false);
                     }
-                    y
+                    x.instance_norm(weight, bias, self.epsilon)
                 }
-            };
-            scaled_channels(y, &self.weight, &self.bias)
+            }
         })
     }
 }

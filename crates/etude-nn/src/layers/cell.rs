@@ -1,9 +1,9 @@
 //! One step of a recurrent network.
 
-use super::Activation;
 use crate::init::Init;
 use crate::{Module, Param, Walk};
 use etude_core::Tensor;
+use etude_core::ops::recurrent::{Nonlinearity, RecurrentWeights, gru, lstm, rnn};
 
 /// Which cell.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -71,24 +71,44 @@ impl Weights {
         walk.field(&format!("bias_hh{suffix}"), &self.bias_hh);
     }
 
-    pub(super) fn hidden(&self) -> usize {
-        self.weight_hh.shape()[1]
+    /// Along a sequence `[T, B, inputs]`, from the last step to the first if `reverse`: hidden states `[T, B, H]`, and
+    /// the states after the last step taken.
+    #[track_caller]
+    pub(super) fn sequence(&self, kind: Kind, x: &Tensor, states: &[Tensor], reverse: bool) -> (Tensor, Vec<Tensor>) {
+        let (input, hidden) = (self.weight_ih.value(), self.weight_hh.value());
+        let [input_bias, hidden_bias] = [&self.bias_ih, &self.bias_hh].map(|bias| bias.as_ref().map(Param::value));
+        let (input_bias, hidden_bias) = (input_bias.as_ref(), hidden_bias.as_ref());
+        let weights = RecurrentWeights { input: &input, hidden: &hidden, input_bias, hidden_bias };
+        let last = |y: &Tensor| y.at(0, if reverse { 0 } else { -1 });
+        match kind {
+            Kind::Tanh | Kind::Relu => {
+                let function = if kind == Kind::Tanh { Nonlinearity::Tanh } else { Nonlinearity::Relu };
+                let y = rnn(x, weights, &states[0], function, reverse);
+                let after = last(&y);
+                (y, vec![after])
+            }
+            Kind::Lstm => {
+                let (y, cell) = lstm(x, weights, &states[0], &states[1], reverse);
+                let after = last(&y);
+                (y, vec![after, cell])
+            }
+            Kind::Gru => {
+                let y = gru(x, weights, &states[0], reverse);
+                let after = last(&y);
+                (y, vec![after])
+            }
+        }
     }
 
-    /// The input's share of the gates: `[…, inputs] → […, gates·H]`.
+    /// The states after one step with input `x` `[B, inputs]`.
     #[track_caller]
-    pub(super) fn from_input(&self, x: &Tensor) -> Tensor {
-        affine(x, &self.weight_ih, &self.bias_ih)
-    }
-
-    /// The states after one step: `input` is [`Weights::from_input`] of it, `[B, gates·H]`.
-    #[track_caller]
-    pub(super) fn step(&self, kind: Kind, input: &Tensor, states: &[Tensor]) -> Vec<Tensor> {
+    fn step(&self, kind: Kind, x: &Tensor, states: &[Tensor]) -> Vec<Tensor> {
         let hidden = &states[0];
+        let input = affine(x, &self.weight_ih, &self.bias_ih); // [B, gates·H]
         let own = affine(hidden, &self.weight_hh, &self.bias_hh); // [B, gates·H]
         match kind {
             Kind::Tanh => vec![(input + own).tanh()],
-            Kind::Relu => vec![Activation::Relu.apply(&(input + own))],
+            Kind::Relu => vec![(input + own).relu()],
             Kind::Lstm => {
                 let gates = (input + own).chunk(-1, 4);
                 let [i, f, o] = [0, 1, 3].map(|gate: usize| gates[gate].sigmoid());
@@ -130,7 +150,7 @@ impl Cell {
     pub(super) fn step(&self, x: &Tensor, states: &[Tensor]) -> Vec<Tensor> {
         let needed = self.kind.states();
         assert!(states.len() == needed, "{}: {} states given, {needed} needed", self.kind.name(), states.len());
-        self.weights.step(self.kind, &self.weights.from_input(x), states)
+        self.weights.step(self.kind, x, states)
     }
 }
 

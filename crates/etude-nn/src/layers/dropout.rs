@@ -1,7 +1,7 @@
 //! Dropout.
 
 use crate::{Forward, Label, Module};
-use etude_core::{Shape, Tensor, is_training, uniform_in};
+use etude_core::Tensor;
 
 /// In a training scope, sets each element to 0 with probability `p` and divides the others by `1−p`, so that the mean
 /// stays; elsewhere gives `x` itself (Srivastava et al., 2014). `[…] → […]`.
@@ -34,27 +34,8 @@ impl Dropout {
 impl Forward for Dropout {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.label.call(self, || {
-            let shape = x.shape();
-            assert!(
-                !self.whole_channels || shape.rank() >= 2,
-                "Dropout of channels: the input must be [B, C, …], not {shape}"
-            );
-            let kept = if self.whole_channels { 2 } else { shape.rank() };
-            drop_out(x, self.p, (0..shape.rank()).map(|axis| if axis < kept { shape[axis] } else { 1 }).collect())
-        })
+        self.label.call(self, || if self.whole_channels { x.dropout2d(self.p) } else { x.dropout(self.p) })
     }
-}
-
-/// `x` with elements dropped in a training scope: one draw an element of `shape`, which broadcasts to `x`'s.
-#[track_caller]
-pub(crate) fn drop_out(x: &Tensor, p: f64, shape: Shape) -> Tensor {
-    if !is_training() || p == 0.0 {
-        return x.clone();
-    }
-    // With p = 1 everything goes; dividing by 0 would make NaN of it.
-    let scale = if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 };
-    x * (uniform_in(shape, x.dtype()).greater_equal(p).to(x.dtype()) * scale)
 }
 
 #[cfg(test)]

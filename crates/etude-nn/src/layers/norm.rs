@@ -2,48 +2,11 @@
 //! Norms over the batch are in `batch_norm`.
 
 use crate::{Forward, Label, Module, Param};
-use etude_core::{PadMode, Shape, Tensor, ones, zeros};
+use etude_core::{Shape, Tensor, ones, zeros};
 
-/// `(x − x̄)/√(σ² + ε)` over `axes`, with the variance of exactly these numbers; also `x̄` and `σ²`, the axes kept.
-#[track_caller]
-pub(super) fn standardise(x: &Tensor, axes: &[i32], epsilon: f64) -> (Tensor, Tensor, Tensor) {
-    let mean = x.mean_keep(axes.to_vec());
-    let centred = x - &mean;
-    let variance = centred.square().mean_keep(axes.to_vec());
-    (centred * (&variance + epsilon).rsqrt(), mean, variance)
-}
-
-/// `x·w + b` where both are there.
-#[track_caller]
-fn scaled(x: Tensor, weight: Option<Tensor>, bias: Option<Tensor>) -> Tensor {
-    let x = match weight {
-        Some(weight) => x * weight,
-        None => x,
-    };
-    match bias {
-        Some(bias) => x + bias,
-        None => x,
-    }
-}
-
-/// One number a channel as a tensor that broadcasts along axis 1 of a tensor of `rank` axes.
-#[track_caller]
-pub(super) fn along_channels(values: &Tensor, rank: usize) -> Tensor {
-    let shape: Shape = (0..rank).map(|axis| if axis == 1 { values.count() } else { 1 }).collect();
-    values.reshape(shape)
-}
-
-/// As [`scaled`] with one number a channel, axis 1.
-#[track_caller]
-pub(super) fn scaled_channels(x: Tensor, weight: &Option<Param>, bias: &Option<Param>) -> Tensor {
-    let rank = x.rank();
-    let of = |param: &Option<Param>| param.as_ref().map(|param| along_channels(&param.value(), rank));
-    scaled(x, of(weight), of(bias))
-}
-
-/// The last `count` axes.
-fn last_axes(count: usize) -> Vec<i32> {
-    (1..=count as i32).rev().map(|axis| -axis).collect()
+/// The parameter's value, if there is one.
+pub(super) fn value(param: &Option<Param>) -> Option<Tensor> {
+    param.as_ref().map(Param::value)
 }
 
 /// Panics unless `x` ends in `shape`.
@@ -89,19 +52,6 @@ impl<L> NormConfig<L> {
     /// Whether a learned scale and shift follow.
     pub fn affine(mut self, affine: bool) -> NormConfig<L> {
         self.affine = affine;
-        self
-    }
-
-    /// How much of each batch enters the running statistics, where there are any; 0.1 unless said otherwise. `None`
-    /// averages all batches alike.
-    pub fn momentum(mut self, momentum: Option<f64>) -> NormConfig<L> {
-        self.momentum = momentum;
-        self
-    }
-
-    /// Whether running statistics are kept, for batch and instance norm.
-    pub fn track(mut self, track: bool) -> NormConfig<L> {
-        self.track = track;
         self
     }
 
@@ -154,8 +104,8 @@ impl Forward for LayerNorm {
     fn forward(&self, x: &Tensor) -> Tensor {
         self.label.call(self, || {
             check_tail("LayerNorm", x, &self.shape);
-            let (y, ..) = standardise(x, &last_axes(self.shape.rank()), self.epsilon);
-            scaled(y, self.weight.as_ref().map(Param::value), self.bias.as_ref().map(Param::value))
+            let (weight, bias) = (value(&self.weight), value(&self.bias));
+            x.layer_norm(self.shape.rank(), weight.as_ref(), bias.as_ref(), self.epsilon)
         })
     }
 }
@@ -191,8 +141,7 @@ impl Forward for RmsNorm {
     fn forward(&self, x: &Tensor) -> Tensor {
         self.label.call(self, || {
             check_tail("RmsNorm", x, &self.shape);
-            let power = x.square().mean_keep(last_axes(self.shape.rank()));
-            scaled(x * (power + self.epsilon).rsqrt(), self.weight.as_ref().map(Param::value), None)
+            x.rms_norm(self.shape.rank(), value(&self.weight).as_ref(), self.epsilon)
         })
     }
 }
@@ -239,11 +188,8 @@ impl Forward for GroupNorm {
     fn forward(&self, x: &Tensor) -> Tensor {
         self.label.call(self, || {
             check_channels("GroupNorm", x, self.channels);
-            let shape = x.shape();
-            let inside = shape[1..].iter().product::<usize>() / self.groups;
-            let rows = x.reshape([shape[0], self.groups, inside]);
-            let (y, ..) = standardise(&rows, &[-1], self.epsilon);
-            scaled_channels(y.reshape(shape), &self.weight, &self.bias)
+            let (weight, bias) = (value(&self.weight), value(&self.bias));
+            x.group_norm(self.groups, weight.as_ref(), bias.as_ref(), self.epsilon)
         })
     }
 }
@@ -284,14 +230,6 @@ impl LocalResponseNorm {
 impl Forward for LocalResponseNorm {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
-        self.label.call(self, || {
-            assert!(x.rank() >= 2, "LocalResponseNorm: the input must be [B, C, …], not {}", x.shape());
-            let channels = x.size(1);
-            let mut amounts = vec![(0, 0); x.rank() - 1];
-            amounts[0] = (self.size / 2, (self.size - 1) / 2);
-            let squares = x.square().pad(&amounts, PadMode::Constant(0.0));
-            let sum: Tensor = (0..self.size).map(|shift| squares.narrow(1, shift, channels)).sum();
-            x * (sum * (self.alpha / self.size as f64) + self.k).pow(-self.beta)
-        })
+        self.label.call(self, || x.local_response_norm(self.size, self.alpha, self.beta, self.k))
     }
 }

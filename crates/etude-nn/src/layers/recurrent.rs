@@ -1,7 +1,6 @@
 //! Recurrent layers over whole sequences: plain, LSTM, GRU; stacked, in both directions.
 
 use super::cell::{Cell, Kind, Weights};
-use super::dropout::drop_out;
 use crate::{Forward, Label, Module, Walk};
 use etude_core::{Shape, Tensor, cat, stack};
 
@@ -136,14 +135,14 @@ impl Stack {
         let mut after: Vec<States> = vec![Vec::new(); self.kind.states()];
         for (layer, cells) in self.cells.chunks(self.directions).enumerate() {
             if layer > 0 {
-                x = drop_out(&x, self.dropout, x.shape());
+                x = x.dropout(self.dropout);
             }
             let mut outputs = Vec::new();
             for (direction, cell) in cells.iter().enumerate() {
                 let index = (layer * self.directions + direction) as i64;
                 let first = |state: usize| start.map_or_else(|| zero.clone(), |start| start[state].at(0, index));
                 let first: States = (0..self.kind.states()).map(first).collect();
-                let (y, last) = sequence(self.kind, &x, cell, first, direction == 1);
+                let (y, last) = cell.sequence(self.kind, &x, &first, direction == 1);
                 outputs.push(y);
                 after.iter_mut().zip(last).for_each(|(all, one)| all.push(one));
             }
@@ -152,27 +151,6 @@ impl Stack {
         let y = if self.batch_first { x.transpose(0, 1) } else { x };
         (y, after.iter().map(|states| stack(states, 0)).collect())
     }
-}
-
-/// One cell along a sequence `[T, B, F]`, from the last step to the first if `reverse`: hidden states `[T, B, H]`, and
-/// the states after the last step taken. The input's share of all steps is one product.
-#[track_caller]
-fn sequence(kind: Kind, x: &Tensor, cell: &Weights, mut states: States, reverse: bool) -> (Tensor, States) {
-    let gates = cell.from_input(x); // [T, B, gates·H]
-    let steps = x.size(0) as i64;
-    let mut hidden = Vec::with_capacity(steps as usize);
-    for step in 0..steps {
-        let step = if reverse { steps - 1 - step } else { step };
-        states = cell.step(kind, &gates.at(0, step), &states);
-        hidden.push(states[0].clone());
-    }
-    if hidden.is_empty() {
-        return (Tensor::scalar(0.0, x.dtype()).expand([0, x.size(1), cell.hidden()]), states);
-    }
-    if reverse {
-        hidden.reverse();
-    }
-    (stack(&hidden, 0), states)
 }
 
 /// A plain recurrent layer (Elman, 1990): `hₜ = tanh(W·xₜ + b + U·hₜ₋₁ + c)`. `[B, T, inputs] → [B, T, hidden]`.

@@ -178,8 +178,36 @@ impl Residual {
 
 impl Forward for Residual {
     fn forward(&self, x: &Tensor) -> Tensor {
-        let y = Activation::Relu.apply(&self.bn1.forward(&self.conv1.forward(x)));
-        Activation::Relu.apply(&(self.bn2.forward(&self.conv2.forward(&y)) + self.downsample.forward(x)))
+        let y = self.bn1.forward(&self.conv1.forward(x)).relu();
+        (self.bn2.forward(&self.conv2.forward(&y)) + self.downsample.forward(x)).relu()
+    }
+}
+
+/// LeNet-5 with ReLU and max pooling, on 12 × 12 pictures.
+#[derive(Module)]
+struct LeNet {
+    conv1: Conv2d,
+    conv2: Conv2d,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl LeNet {
+    fn new() -> LeNet {
+        LeNet {
+            conv1: Conv2d::new(1, 3, 5).padding(2).init(),
+            conv2: Conv2d::new(3, 4, 3).init(),
+            fc1: Linear::new(16, 6).init(),
+            fc2: Linear::new(6, 5).init(),
+        }
+    }
+}
+
+impl Forward for LeNet {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let x = self.conv1.forward(x).relu().max_pool2d(2); // [B, 3, 6, 6]
+        let x = self.conv2.forward(&x).relu().max_pool2d(2); // [B, 4, 2, 2]
+        self.fc2.forward(&self.fc1.forward(&x.flatten_from(1)).relu())
     }
 }
 
@@ -223,8 +251,7 @@ fn layers_and_small_models() {
                 let (embed, lstm) = (Embedding::new(7, 3).init(), Lstm::new(3, 5).init());
                 hold(&case, Characters { embed, lstm, head: Linear::new(5, 7).init() }, one);
             }
-            // Needs pooling, which is tested where it is made.
-            "lenet" => (),
+            "lenet" => hold(&case, LeNet::new(), one),
             other => panic!("no layer {other}"),
         }
     }

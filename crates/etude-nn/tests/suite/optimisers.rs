@@ -31,7 +31,7 @@ impl Network {
     fn loss(&self, x: &Tensor, labels: &Tensor) -> Tensor {
         use etude_nn::Forward;
         let logits = self.second.forward(&self.first.forward(x).tanh());
-        logits.surprise(labels, -100).mean(..)
+        logits.log_softmax(-1).surprise(labels, -100).mean(..)
     }
 }
 

@@ -1,44 +1,28 @@
-//! Reads the cases of `tests/golden` at the repository's root; its README says what they hold.
+//! The golden cases as these tests read them.
 
 use etude_core::{DType, Tensor};
 use serde_json::Value;
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
 
 /// One case: an operation, its attributes and its tensors by role and name (`in/x`, `param/weight`, `grad/x`).
 pub struct Case {
     pub name: String,
     pub operation: String,
     pub attributes: Value,
-    tensors: HashMap<String, Tensor>,
+    tensors: BTreeMap<String, Tensor>,
 }
-
-/// How far apart float32 answers may be, over the largest magnitude: the README says why.
-const TOLERANCE: f64 = 1e-5;
 
 /// Every case of a group.
 pub fn group(group: &str) -> Vec<Case> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
-    let text = std::fs::read_to_string(folder.join("index.json")).expect("the index of golden cases is there");
-    let index: Value = serde_json::from_str(&text).expect("the index is JSON");
-    let all = etude_nn::read_tensors(folder.join(format!("{group}.safetensors"))).expect("the group's tensors");
-    let cases: Vec<Case> = index["cases"]
-        .as_array()
-        .expect("cases are a list")
-        .iter()
-        .filter(|case| case["group"] == group)
-        .map(|case| {
-            let name = case["name"].as_str().expect("a case has a name").to_string();
-            let own = |(key, tensor): (&String, &Tensor)| {
-                Some((key.strip_prefix(&format!("{name}/"))?.to_string(), tensor.clone()))
-            };
-            let tensors = all.iter().filter_map(own).collect();
-            let operation = case["operation"].as_str().expect("a case has an operation").to_string();
-            Case { name, operation, attributes: case["attributes"].clone(), tensors }
-        })
-        .collect();
+    let cases = etude_golden::cases(&[group]).unwrap_or_else(|error| panic!("{error}"));
     assert!(!cases.is_empty(), "no golden cases in group {group}");
-    cases
+    let own = |case: etude_golden::Case| Case {
+        name: case.name,
+        operation: case.operation,
+        attributes: Value::Object(case.attributes.0),
+        tensors: case.tensors,
+    };
+    cases.into_iter().map(own).collect()
 }
 
 impl Case {
@@ -81,10 +65,12 @@ impl Case {
         self.attributes[key].as_bool().unwrap_or(false)
     }
 
-    /// Holds `found` to the tensor `key`.
+    /// Holds `found` to the tensor `key`, as near as the golden files' README says.
     #[track_caller]
     pub fn check(&self, key: &str, found: &Tensor) {
-        close(&format!("{}: {key}", self.name), found, &self.get(key), TOLERANCE);
+        if let Some(difference) = etude_golden::difference(key, found, &self.get(key)) {
+            panic!("{}: {difference}", self.name);
+        }
     }
 }
 

@@ -67,7 +67,7 @@ fn a_model_can_be_cut_at_any_layer() {
     assert_eq!(cut[0].to_vec::<f32>(), whole.to_vec::<f32>());
     let block = model.get("block").expect("the block").forward(&x);
     assert_eq!(cut[1].to_vec::<f32>(), block.to_vec::<f32>());
-    let error = model.cut(&x, &["block.relu", "relu"]).err().expect("no such layer").to_string();
+    let error = model.cut(&x, &["block.relu", "relu"]).expect_err("no such layer").to_string();
     assert!(error.contains("`relu`") && error.contains("block.conv, block.relu, head"), "{error}");
     // Gradients flow through a cut.
     let picture = x.variable();

@@ -70,7 +70,7 @@ impl Etude for Layers {
         let (first, again) = (ours(), ours());
         session.say(format!("our own layer gives {first:?}"));
 
-        let stack = Sequential::new().add(Linear::new(2, self.outputs).init()).add(Sigmoid::new());
+        let stack = Sequential::new().add(Linear::new(2, self.outputs).init()).add(Activation::Sigmoid.layer());
         let subclassed = Subclassed { dense: Linear::new(2, self.outputs).init() };
         subclassed.dense.weight.set(stack.parameters()[0].1.value().detach());
         if let (Some(bias), Some((_, param))) = (&subclassed.dense.bias, stack.parameters().get(1)) {

@@ -27,7 +27,10 @@ impl Default for Seeds {
 fn bits(seed: u64, threads: usize, steps: u64) -> Result<Vec<u32>> {
     etude::core::set_threads(threads);
     etude::seed(seed);
-    let model = Sequential::new().add(Linear::new(64, 128).init()).add(Relu::new()).add(Linear::new(128, 10).init());
+    let model = Sequential::new()
+        .add(Linear::new(64, 128).init())
+        .add(Activation::Relu.layer())
+        .add(Linear::new(128, 10).init());
     let mut step = Adam::new(1e-2).over(&model);
     for _ in 0..steps {
         let x = randn([256, 64]);

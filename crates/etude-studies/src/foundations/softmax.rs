@@ -107,7 +107,7 @@ impl Etude for SoftmaxRegression {
         let straight = Sequential::new().add(Linear::new(2, 2).init());
         let bent = Sequential::new()
             .add(Linear::new(2, self.hidden).init())
-            .add(Tanh::new())
+            .add(Activation::Tanh.layer())
             .add(Linear::new(self.hidden, 2).init());
         self.fit(&straight, &x2, &labels2)?;
         self.fit(&bent, &x2, &labels2)?;
