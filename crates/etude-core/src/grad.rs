@@ -1,16 +1,15 @@
 //! `backward()`: walks the recorded graph and builds the gradients out of ordinary operations, so that gradients of
 //! gradients need nothing new.
 
-use crate::node::Node;
+use crate::node::{ByNode, Node};
 use crate::operation::Backward;
 use crate::{Error, Result, Tensor};
-use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
 /// The gradients that one [`Tensor::backward`] found, by variable.
 pub struct Gradients {
-    by_variable: HashMap<*const Node, (Tensor, Tensor)>,
+    by_variable: ByNode<(Tensor, Tensor)>,
 }
 
 impl Gradients {
@@ -146,7 +145,7 @@ fn jacobian(
     let is_end = |node: &Node| ends.iter().any(|end| std::ptr::eq(&*end.node, node));
     let order = topological(outputs, |node| !node.constant, is_end)?;
     // A node matters if an input lies behind it.
-    let mut matters: HashMap<*const Node, bool> = HashMap::with_capacity(order.len());
+    let mut matters: ByNode<bool> = ByNode::default();
     for node in &order {
         let is_input = inputs.iter().any(|input| Arc::ptr_eq(&input.node, node));
         let behind = !node.constant
@@ -187,7 +186,7 @@ fn topological(
     is_end: impl Fn(&Node) -> bool,
 ) -> Result<Vec<Arc<Node>>> {
     let mut order = Vec::new();
-    let mut seen: HashMap<*const Node, ()> = HashMap::new();
+    let mut seen: ByNode<()> = ByNode::default();
     let mut stack: Vec<(Arc<Node>, bool)> = from.iter().map(|tensor| (tensor.node.clone(), false)).collect();
     while let Some((node, done)) = stack.pop() {
         if done {
@@ -227,7 +226,7 @@ fn walk(
     is_end: impl Fn(&Node) -> bool,
     wanted: &[Tensor],
 ) -> Result<Vec<Option<Tensor>>> {
-    let mut arrived: HashMap<*const Node, Vec<Option<Tensor>>> = HashMap::with_capacity(order.len());
+    let mut arrived: ByNode<Vec<Option<Tensor>>> = ByNode::default();
     for (tensor, gradient) in seeds {
         add_gradient(&mut arrived, &tensor, gradient);
     }
@@ -264,7 +263,7 @@ fn walk(
 }
 
 #[track_caller]
-fn add_gradient(arrived: &mut HashMap<*const Node, Vec<Option<Tensor>>>, tensor: &Tensor, gradient: Tensor) {
+fn add_gradient(arrived: &mut ByNode<Vec<Option<Tensor>>>, tensor: &Tensor, gradient: Tensor) {
     let slots = arrived.entry(Arc::as_ptr(&tensor.node)).or_insert_with(|| vec![None; tensor.node.outputs.len()]);
     let slot = &mut slots[tensor.output as usize];
     *slot = Some(match slot.take() {

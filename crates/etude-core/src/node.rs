@@ -4,9 +4,34 @@ use crate::operation::{KeyHasher, Meta, Operation};
 use crate::{Tensor, Window, context};
 use etude_kernels::Buffer;
 use etude_kernels::tile::Scalar;
+use std::collections::HashMap;
 use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::panic::Location;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A map from nodes, by address.
+pub(crate) type ByNode<T> = HashMap<*const Node, T, BuildHasherDefault<PointerHasher>>;
+
+/// Pointers are well mixed by one multiplication.
+#[derive(Default)]
+pub(crate) struct PointerHasher(u64);
+
+impl Hasher for PointerHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte as u64));
+    }
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// What a node is.
 #[derive(Clone, Debug)]
@@ -61,8 +86,8 @@ pub(crate) struct Node {
     pub location: &'static Location<'static>,
     pub scope: Option<Arc<str>>,
     /// How many unevaluated nodes lie one behind the other, and the bytes of their outputs.
-    pub depth: u32,
-    pub path_bytes: usize,
+    depth: AtomicU32,
+    path_bytes: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -107,6 +132,22 @@ impl Node {
         self.state.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
+    /// How many unevaluated nodes lie one behind the other here.
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of the outputs of the unevaluated nodes that lie one behind the other here.
+    pub(crate) fn path_bytes(&self) -> usize {
+        self.path_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Nothing unevaluated lies behind this node any more.
+    pub(crate) fn settled(&self) {
+        self.depth.store(0, Ordering::Relaxed);
+        self.path_bytes.store(0, Ordering::Relaxed);
+    }
+
     /// The value of output `output`, if it has been evaluated.
     pub(crate) fn value(&self, output: usize) -> Option<Value> {
         self.state().values.as_ref().map(|values| values[output].clone())
@@ -127,8 +168,8 @@ impl Node {
             hash: 0,
             location,
             scope: None,
-            depth: 0,
-            path_bytes: 0,
+            depth: AtomicU32::new(0),
+            path_bytes: AtomicUsize::new(0),
             state: Mutex::new(State { values: Some(vec![value]), ..State::default() }),
         })
     }
@@ -144,8 +185,8 @@ impl Node {
             hash: KeyHasher::of(&meta, 1),
             location,
             scope: None,
-            depth: 0,
-            path_bytes: 0,
+            depth: AtomicU32::new(0),
+            path_bytes: AtomicUsize::new(0),
             state: Mutex::default(),
         })
     }
@@ -175,8 +216,8 @@ impl Node {
             hash: hasher.0,
             location,
             scope: context::current_scope(),
-            depth: 1 + inputs.iter().map(|input| input.node.depth).max().unwrap_or(0),
-            path_bytes: bytes + inputs.iter().map(|input| input.node.path_bytes).max().unwrap_or(0),
+            depth: AtomicU32::new(1 + inputs.iter().map(|input| input.node.depth()).max().unwrap_or(0)),
+            path_bytes: AtomicUsize::new(bytes + inputs.iter().map(|input| input.node.path_bytes()).max().unwrap_or(0)),
             state: Mutex::new(State { inputs, ..State::default() }),
         })
     }

@@ -186,3 +186,17 @@ fn a_graph_nobody_reads_is_flushed() {
     }
     assert_eq!(total.to_vec::<f32>()[7], 12_000.0);
 }
+
+#[test]
+fn state_carried_from_step_to_step_stays_one_plan() {
+    // What is evaluated at every step is not a deep graph, however many steps there were.
+    let (mut m, g) = (zeros(3), tensor([1.0, 2.0, 3.0]));
+    m.eval().unwrap();
+    for step in 0..6_000 {
+        let next = &m * 0.5 + &g;
+        assert!(!next.is_evaluated(), "evaluated early at step {step}");
+        next.eval().unwrap();
+        m = next;
+    }
+    assert_eq!(m.to_vec::<f32>(), [2.0, 4.0, 6.0]);
+}

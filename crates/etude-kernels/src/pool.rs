@@ -26,6 +26,18 @@ pub struct PoolGeometry {
 }
 
 impl PoolGeometry {
+    /// Whether windows are 2×2 squares side by side, all inside one plane of the input.
+    fn is_two_by_two(&self) -> bool {
+        self.kernel == [1, 2, 2]
+            && self.stride[1..] == [2, 2]
+            && self.padding == [0; 3]
+            && self.dilation[1..] == [1, 1]
+            && self.input[0] == 1
+            && self.output[0] == 1
+            && 2 * self.output[1] <= self.input[1]
+            && 2 * self.output[2] <= self.input[2]
+    }
+
     /// Elements of one input plane.
     pub fn input_size(&self) -> usize {
         self.input.iter().product()
@@ -110,6 +122,9 @@ pub fn max_forward<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions
         let x = &x[plane * from..][..from];
         // SAFETY: each plane has positions of its own, as many as outputs.
         let positions = unsafe { std::slice::from_raw_parts_mut(base.at(plane * to), to) };
+        if g.is_two_by_two() {
+            return max_two_by_two(g, x, y, positions);
+        }
         g.windows(|index, window| {
             let (mut best, mut at) = (T::from_f64(f64::NEG_INFINITY), usize::MAX);
             g.elements(window, |i| {
@@ -123,6 +138,31 @@ pub fn max_forward<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions
             (y[index], positions[index]) = (best, if at == usize::MAX { 0 } else { at as i64 });
         });
     });
+}
+
+/// The common case, squares of 2×2 side by side with nothing cut off: four comparisons an output.
+fn max_two_by_two<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions: &mut [i64]) {
+    let (width, out_width) = (g.input[2], g.output[2]);
+    if out_width == 0 {
+        return;
+    }
+    for (row, (y, positions)) in y.chunks_exact_mut(out_width).zip(positions.chunks_exact_mut(out_width)).enumerate() {
+        let first = 2 * row * width;
+        let (upper, lower) = (&x[first..first + 2 * out_width], &x[first + width..first + width + 2 * out_width]);
+        for column in 0..out_width {
+            let at = 2 * column;
+            let candidates = [(upper[at + 1], at + 1), (lower[at], width + at), (lower[at + 1], width + at + 1)];
+            let (mut best, mut place) = (upper[at], at);
+            for (value, here) in candidates {
+                // As in the general form: the first of equals stays, and so does the first NaN.
+                #[allow(clippy::eq_op)]
+                let better = value > best || (value != value && best == best);
+                best = if better { value } else { best };
+                place = if better { here } else { place };
+            }
+            (y[column], positions[column]) = (best, (first + place) as i64);
+        }
+    }
 }
 
 /// The sum of each window's real elements, `y [planes, output]`.

@@ -3,11 +3,10 @@
 use super::state;
 use crate::Tensor;
 use crate::compile::graph::{Graph, GraphNode, Origin, Port};
-use crate::node::{Node, Source, Value};
+use crate::node::{ByNode, Node, Source, Value};
 use crate::operation::KeyHasher;
 use etude_kernels::tile::Scalar;
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher;
 use std::sync::Arc;
 
 /// A captured graph.
@@ -40,26 +39,7 @@ pub(crate) struct Leaf {
     pub donated: bool,
 }
 
-/// Pointers are well mixed by one multiplication.
-#[derive(Default)]
-pub(crate) struct PointerHasher(u64);
-
-impl Hasher for PointerHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(byte as u64));
-    }
-    fn write_u64(&mut self, word: u64) {
-        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
-    fn write_usize(&mut self, word: usize) {
-        self.write_u64(word as u64);
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type Numbers = HashMap<*const Node, u32, BuildHasherDefault<PointerHasher>>;
+type Numbers = ByNode<u32>;
 
 /// Captures the graph behind `tensors` and behind pending state that hangs on the same graph.
 pub(crate) fn capture(tensors: &[Tensor]) -> Capture {
@@ -285,6 +265,7 @@ impl Capture {
             let node = &self.nodes[root as usize];
             let mut state = node.state();
             state.values = Some(values);
+            node.settled();
             if !node.requires_grad || state.used_by.is_some() {
                 let recipe = std::mem::take(&mut state.inputs);
                 drop(state);

@@ -35,7 +35,7 @@ pub(crate) fn evaluate(tensors: &[Tensor]) -> Result<()> {
 pub(crate) fn flush_if_overgrown(tensor: &Tensor) {
     let node = &tensor.node;
     let deepest = if node.requires_grad { DEEPEST_TAPE } else { DEEPEST };
-    let large = node.depth > deepest || (!node.requires_grad && node.path_bytes > MOST_BYTES);
+    let large = node.depth() > deepest || (!node.requires_grad && node.path_bytes() > MOST_BYTES);
     if (large || switches().eager)
         && let Err(error) = evaluate(std::slice::from_ref(tensor))
     {

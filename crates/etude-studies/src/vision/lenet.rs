@@ -85,7 +85,7 @@ pub struct Lenet {
 
 impl Default for Lenet {
     fn default() -> Self {
-        Self { epochs: 12, batch: 64, learning_rate: 2e-3, patience: 4, rotation: 10.0, shift: 2, claim: 0.98 }
+        Self { epochs: 20, batch: 64, learning_rate: 2e-3, patience: 6, rotation: 10.0, shift: 2, claim: 0.98 }
     }
 }
 
