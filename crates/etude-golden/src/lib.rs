@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn refusal(table: &[Entry], not_here: &[NotHere]) -> String {
-        let payload = catch_unwind(AssertUnwindSafe(|| check(&["contract"], table, not_here))).err().expect("refused");
+        let payload = catch_unwind(AssertUnwindSafe(|| check(&["contract"], table, not_here))).expect_err("refused");
         payload.downcast_ref::<String>().cloned().unwrap_or_default()
     }
 

@@ -236,7 +236,7 @@ fn multiply(a: &Term, b: &Term, keep: impl Fn(&Label) -> bool) -> Term {
     let shape: Vec<usize> = [sizes(a, &batch), sizes(a, &rows), sizes(b, &columns)].concat();
     let (left, right) = ([&batch[..], &rows, &summed].concat(), [&batch[..], &columns, &summed].concat());
     let (left, right) = (permuted(a, &left), permuted(b, &right));
-    let matrices = !summed.is_empty() && !(rows.is_empty() && columns.is_empty()) && left.dtype().is_float();
+    let matrices = !(summed.is_empty() || rows.is_empty() && columns.is_empty()) && left.dtype().is_float();
     let product = if matrices {
         let count = |sizes: Vec<usize>| sizes.iter().product::<usize>();
         let (many, inner) = (count(sizes(a, &batch)), count(sizes(a, &summed)));
@@ -285,7 +285,7 @@ mod tests {
 
     fn message(equation: &str, operands: &[&Tensor]) -> String {
         let run = std::panic::AssertUnwindSafe(|| einsum(equation, operands));
-        let payload = std::panic::catch_unwind(run).err().expect("it is refused");
+        let payload = std::panic::catch_unwind(run).expect_err("it is refused");
         payload.downcast_ref::<String>().cloned().unwrap_or_default()
     }
 

@@ -395,12 +395,14 @@ pub fn embedding(weights: &Tensor, ids: &Tensor) -> Tensor {
     weights.index_select(0, &ids.flatten()).reshape(shape)
 }
 
-/// As [`embedding`], but no gradient reaches row `padding` of the weights, which stands for "nothing here".
+/// As [`embedding`], but no gradient reaches row `padding` of the weights (negative: counted from the end), which stands
+/// for "nothing here". Ids that mean it must name it by its number, not from the end.
 #[track_caller]
 pub fn embedding_padded(weights: &Tensor, ids: &Tensor, padding: i64) -> Tensor {
     let rows = embedding(weights, ids);
     let ids = whole("embedding", ids);
-    let nothing = ids.equal(&Tensor::scalar_int(padding)).unsqueeze(-1);
+    let row = if padding < 0 { padding + weights.size(0) as i64 } else { padding };
+    let nothing = ids.equal(Tensor::scalar_int(row)).unsqueeze(-1);
     nothing.select(&rows.detach(), &rows)
 }
 
@@ -486,7 +488,7 @@ mod tests {
     fn an_index_out_of_range_names_itself_its_place_and_its_line() {
         let x = tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
         let bad = tensor([0, -3, 3]);
-        let error = x.index_select(0, &bad).eval().err().expect("3 is outside").to_string();
+        let error = x.index_select(0, &bad).eval().expect_err("3 is outside").to_string();
         for part in ["index_select", "index 3", "position 2", "size 3", "index.rs"] {
             assert!(error.contains(part), "{part}: {error}");
         }

@@ -388,7 +388,7 @@ impl Tensor {
     #[track_caller]
     pub fn group_norm(&self, groups: usize, gamma: Option<&Tensor>, beta: Option<&Tensor>, epsilon: f64) -> Tensor {
         let shape = self.shape();
-        let fits = shape.rank() >= 2 && groups > 0 && shape[1] % groups == 0;
+        let fits = shape.rank() >= 2 && groups > 0 && shape[1].is_multiple_of(groups);
         assert!(fits, "group_norm: {shape} cannot be cut into {groups} equal groups of channels (axis 1)");
         for parameter in gamma.into_iter().chain(beta) {
             let (found, channels) = (parameter.shape(), shape[1]);

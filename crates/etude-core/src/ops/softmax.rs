@@ -161,7 +161,7 @@ impl Operation for Surprise {
 /// Whether each place of `[…, classes]` is its row's target, and the target is not the one to ignore.
 fn chosen(target: &Tensor, ignored: &Tensor, classes: usize) -> Tensor {
     let kept = target.not_equal(ignored).unsqueeze(-1);
-    target.unsqueeze(-1).equal(&arange(classes)).logical_and(&kept)
+    target.unsqueeze(-1).equal(arange(classes)).logical_and(&kept)
 }
 
 fn pick<T: Float>(call: &mut Call) -> Result<(), String> {

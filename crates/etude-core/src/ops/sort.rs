@@ -113,7 +113,7 @@ impl Tensor {
         let (shape, at) = (self.shape(), self.axis("hard_max", axis));
         let line: Shape = (0..shape.rank()).map(|i| if i == at { shape[i] } else { 1 }).collect();
         let place = self.argmax(axis).unsqueeze(at as i32);
-        place.equal(&arange(shape[at]).reshape(line)).to(self.dtype())
+        place.equal(arange(shape[at]).reshape(line)).to(self.dtype())
     }
 }
 

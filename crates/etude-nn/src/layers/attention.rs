@@ -2,7 +2,7 @@
 
 use crate::init::Init;
 use crate::{Forward, Label, Linear, Module, Param};
-use etude_core::{DType, Shape, Tensor, arange, zeros};
+use etude_core::{AttentionOptions, DType, Shape, Tensor, eye, zeros};
 
 /// Which keys a query must not see.
 #[derive(Clone, Copy, Default, Debug)]
@@ -37,35 +37,34 @@ impl<'a> Masks<'a> {
         Masks { padding: Some(padding), ..self }
     }
 
-    /// `scores` `[B, heads, queries, keys]` with what is forbidden at −∞.
+    /// The masks as the core's attention takes them: true where looking is allowed, or numbers to add.
     #[track_caller]
-    fn apply(&self, mut scores: Tensor) -> Tensor {
-        let put = |scores: Tensor, mask: &Tensor| match mask.dtype() {
-            DType::Bool => scores.masked_fill(mask, f64::NEG_INFINITY),
-            _ => scores + mask,
-        };
-        if let Some(mask) = self.mask {
-            scores = put(scores, mask);
+    fn options(&self) -> AttentionOptions {
+        let (mut forbidden, mut added): (Option<Tensor>, Option<Tensor>) = (None, None);
+        let padding = self.padding.map(|padding| padding.unsqueeze(1).unsqueeze(1)); // [B, 1, 1, keys]
+        for mask in self.mask.into_iter().chain(&padding) {
+            if mask.dtype() == DType::Bool {
+                forbidden = Some(forbidden.map_or_else(|| mask.clone(), |before| before.logical_or(mask)));
+            } else {
+                added = Some(added.map_or_else(|| mask.clone(), |before| before + mask));
+            }
         }
-        if let Some(padding) = self.padding {
-            scores = put(scores, &padding.unsqueeze(1).unsqueeze(1)); // [B, 1, 1, keys]
+        let options = AttentionOptions::new().causal(self.causal);
+        match (forbidden, added) {
+            (None, None) => options,
+            (Some(forbidden), None) => options.mask(&forbidden.logical_not()),
+            (None, Some(added)) => options.mask(&added),
+            (Some(forbidden), Some(added)) => options.mask(&added.masked_fill(&forbidden, f64::NEG_INFINITY)),
         }
-        if self.causal {
-            let (queries, keys) = (scores.size(-2), scores.size(-1));
-            let later = arange(keys).greater(arange(queries).unsqueeze(1)); // [queries, keys]
-            scores = scores.masked_fill(&later, f64::NEG_INFINITY);
-        }
-        scores
     }
 }
 
-/// `softmax(q·kᵀ/√d + mask)` `[B, heads, queries, keys]` and that, after dropout, times `v` (Vaswani et al., 2017).
+/// The weights that attention with these options gives every value: `[B, heads, queries, keys]`, before dropout. The
+/// values' place is taken by the identity, whose average is the weights themselves.
 #[track_caller]
-fn attention(q: &Tensor, k: &Tensor, v: &Tensor, masks: &Masks, dropout: f64) -> (Tensor, Tensor) {
-    let scale = 1.0 / (q.size(-1) as f64).sqrt();
-    let scores = masks.apply((q * scale).matmul(&k.t()));
-    let weights = scores.softmax(-1).dropout(dropout);
-    (weights.matmul(v), weights)
+fn weights_of(q: &Tensor, k: &Tensor, options: AttentionOptions) -> Tensor {
+    let identity = eye(k.size(-2)).to(q.dtype());
+    q.scaled_dot_product_attention(k, &identity, options)
 }
 
 /// Multi-head attention (Vaswani et al., 2017): queries, keys and values are projected, cut into heads, each head mixes
@@ -124,7 +123,8 @@ impl MultiheadAttention {
         MultiheadAttentionConfig { width, heads, widths: None, bias: true, dropout: 0.0, batch_first: true }
     }
 
-    /// The output, and the weights of every head, `[B, heads, T, S]`.
+    /// The output, and the weights of every head before dropout, `[B, heads, T, S]`. Weights that are not read cost
+    /// nothing.
     #[track_caller]
     pub fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor, masks: &Masks) -> (Tensor, Tensor) {
         let mut weights = None;
@@ -161,7 +161,10 @@ impl MultiheadAttention {
             y.reshape(shape).transpose(1, 2) // [B, heads, length, d]
         };
         let (q, k, v) = (head(query, 0), head(key, 1), head(value, 2));
-        let (y, weights) = attention(&q, &k, &v, masks, self.dropout);
+        let options = masks.options();
+        // Recorded only: nothing is computed for weights that nobody reads.
+        let weights = weights_of(&q, &k, options.clone());
+        let y = q.scaled_dot_product_attention(&k, &v, options.dropout(self.dropout));
         let together: Shape = [y.size(0), y.size(2), self.width].into();
         let y = y.transpose(1, 2).reshape(together); // [B, T, width]
         let y = if batch == 1 { y.transpose(0, 1) } else { y };

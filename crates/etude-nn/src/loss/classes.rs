@@ -34,8 +34,8 @@ fn check_weights(loss: &str, weights: &Tensor, classes: usize) {
 #[track_caller]
 fn weight_of(weights: &Tensor, target: &Tensor, ignore_index: i64) -> Tensor {
     let zero = Tensor::scalar(0.0, weights.dtype());
-    let here = target.unsqueeze(-1).equal(&arange(weights.size(0)));
-    let ignored = target.equal(&Tensor::scalar_int(ignore_index));
+    let here = target.unsqueeze(-1).equal(arange(weights.size(0)));
+    let ignored = target.equal(Tensor::scalar_int(ignore_index));
     ignored.select(&zero, &here.select(weights, &zero).sum(-1))
 }
 
@@ -77,7 +77,7 @@ impl CrossEntropy {
             Some(weights) => -(log_probabilities * weights).sum(-1),
             None => -log_probabilities.sum(-1),
         };
-        let spread = spread.masked_fill(&target.equal(&Tensor::scalar_int(self.ignore_index)), 0.0);
+        let spread = spread.masked_fill(&target.equal(Tensor::scalar_int(self.ignore_index)), 0.0);
         let epsilon = self.label_smoothing;
         let losses = losses * (1.0 - epsilon) + spread * (epsilon / classes as f64);
         self.reduction.apply_weighted(&losses, &weight)
@@ -145,7 +145,7 @@ impl Nll {
                 let weight = weight_of(weights, target, self.ignore_index);
                 (losses * &weight, weight)
             }
-            None => (losses, target.not_equal(&Tensor::scalar_int(self.ignore_index)).to(log_probabilities.dtype())),
+            None => (losses, target.not_equal(Tensor::scalar_int(self.ignore_index)).to(log_probabilities.dtype())),
         }
     }
 }
@@ -228,7 +228,7 @@ impl MultiMargin {
         // No class has the number that is ignored here.
         let right = -scores.surprise(&target, i64::MIN).unsqueeze(-1);
         let missing = (scores - right + self.margin).relu().powi(self.power);
-        let others = target.unsqueeze(-1).not_equal(&arange(classes)).to(missing.dtype());
+        let others = target.unsqueeze(-1).not_equal(arange(classes)).to(missing.dtype());
         self.reduction.apply(&((missing * others).sum(-1) * (1.0 / classes as f64)))
     }
 }

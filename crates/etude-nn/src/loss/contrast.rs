@@ -23,7 +23,7 @@ impl NtXent {
     #[track_caller]
     pub fn loss(&self, views: &Tensor) -> Tensor {
         let shape = views.shape();
-        let even = shape.rank() == 2 && shape[0] % 2 == 0;
+        let even = shape.rank() == 2 && shape[0].is_multiple_of(2);
         assert!(even, "nt_xent: views must be [2 · pairs, features], two of a pair one after the other, not {shape}");
         let count = shape[0];
         let unit = views.normalize(-1);

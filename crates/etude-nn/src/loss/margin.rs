@@ -33,7 +33,7 @@ impl TripletMargin {
         let distance = |a: &Tensor, b: &Tensor| (a - b + self.epsilon).norm_p(self.power, -1);
         let near = distance(anchor, positive);
         let far = match self.swap {
-            true => distance(anchor, negative).minimum(&distance(positive, negative)),
+            true => distance(anchor, negative).minimum(distance(positive, negative)),
             false => distance(anchor, negative),
         };
         self.reduction.apply(&(near - far + self.margin).relu())
