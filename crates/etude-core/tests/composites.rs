@@ -41,7 +41,7 @@ fn result(case: &Case, y: &Tensor, x: &[Tensor]) -> Vec<Vec<f64>> {
 
 /// How far the two may be apart, over the largest magnitude: the roundings of two ways to add a few hundred numbers.
 fn tolerance(dtype: DType) -> f64 {
-    if dtype == DType::F64 { 2e-13 } else { 5e-6 }
+    if dtype == DType::F64 { 2e-13 } else { 2e-6 }
 }
 
 fn compare(name: &str, dtype: DType, shapes: &[Shape], found: &[Vec<f64>], wanted: &[Vec<f64>]) {
@@ -103,5 +103,5 @@ fn kernels_do_what_their_operations_mean() {
         }
     }
     assert!(failures.is_empty(), "{} cases fail:\n{}", failures.len(), failures.join("\n"));
-    assert!(compared > 30, "only {compared} comparisons: meanings are not found any more");
+    assert!(compared > 100, "only {compared} comparisons: meanings are not found any more");
 }

@@ -1,5 +1,4 @@
-//! Convolutions, pools, patches, attention and local response normalisation against what PyTorch answers:
-//! `tests/golden`, forward and gradients.
+//! Convolutions, pools, patches and attention against what PyTorch answers: `tests/golden`, forward and gradients.
 
 use etude_core::{AttentionOptions, ConvOptions, PerAxis, PoolOptions, Tensor};
 use etude_golden::{Entry, Given, NotHere, check};
@@ -114,15 +113,4 @@ fn attention() {
     ];
     let table = [Entry::new("scaled_dot_product_attention", run)];
     assert!(check(&["attention"], &table, &layers.map(layer)) > 8);
-}
-
-#[test]
-fn local_response_norm() {
-    let run = |given: &Given| {
-        let number = |name| given.attributes.float(name).expect("the cases give all numbers");
-        given.x().local_response_norm(given.attributes.size("size"), number("alpha"), number("beta"), number("k"))
-    };
-    let other = |operation| NotHere { operation, case: "*", why: "another normalisation: compared with its own kind" };
-    let others = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm", "weight_norm"];
-    assert!(check(&["norm"], &[Entry::new("local_response_norm", run)], &others.map(other)) > 2);
 }

@@ -446,8 +446,10 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new("with gamma and beta", &[&[2, 17], &[17], &[17]], move |x| {
             x[0].layer_norm(1, Some(&x[1]), Some(&x[2]), epsilon)
         })
-        .reference(move |x| {
-            plain(&x[0], 17).iter().enumerate().map(|(i, v)| v * x[1][i % 17] + x[2][i % 17]).collect()
+        .reference(move |x| plain(&x[0], 17).iter().enumerate().map(|(i, v)| v * x[1][i % 17] + x[2][i % 17]).collect())
+        .draw(|between| {
+            let (rows, width) = (between(0, 6), between(2, 70));
+            vec![Shape::from([rows, width]), Shape::from(width), Shape::from(width)]
         }),
         Case::new("two axes, beta alone, squared", &[&[2, 3, 2, 2], &[2, 2]], move |x| {
             x[0].layer_norm(2, None, Some(&x[1]), epsilon).square()

@@ -224,7 +224,9 @@ pub(crate) fn rows() -> Vec<Row> {
     let cases = |log: bool| {
         let call = move |x: &Tensor, axis| if log { x.log_softmax(axis) } else { x.softmax(axis) };
         vec![
-            Case::new("rows", &[&[3, 5]], move |x| call(&x[0], -1)).reference(rows(log, 5)),
+            Case::new("rows", &[&[3, 5]], move |x| call(&x[0], -1))
+                .reference(rows(log, 5))
+                .draw(|between| vec![Shape::from([between(0, 6), between(1, 70)])]),
             Case::new("one row of a prime length", &[&[17]], move |x| call(&x[0], 0)).reference(rows(log, 17)),
             Case::new("columns", &[&[3, 4]], move |x| call(&x[0], 0)),
             Case::new("an inner axis", &[&[2, 3, 4]], move |x| call(&x[0], 1)),
