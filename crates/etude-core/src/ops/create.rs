@@ -129,6 +129,15 @@ numbers! {
     bool => Bool;
 }
 
+impl IntoTensor for i64 {
+    const DTYPE: DType = DType::I64;
+    fn sizes(&self, _sizes: &mut Vec<usize>) {}
+    /// Exact up to 2⁵³, far beyond any label; [`Tensor::from_slice`] is exact throughout.
+    fn numbers(&self, numbers: &mut Vec<f64>, _level: usize, _sizes: &[usize]) {
+        numbers.push(*self as f64);
+    }
+}
+
 impl<T: IntoTensor> IntoTensor for [T] {
     const DTYPE: DType = T::DTYPE;
     fn sizes(&self, sizes: &mut Vec<usize>) {
