@@ -144,11 +144,11 @@ fn an_operation_without_a_gradient_is_an_error_that_names_it() {
 #[test]
 fn shape_mistakes_name_operation_shapes_and_line() {
     let run = || ones([64, 400]).matmul(&ones([120, 84]));
-    let payload = std::panic::catch_unwind(run).err().expect("the inner sizes differ");
+    let payload = std::panic::catch_unwind(run).expect_err("the inner sizes differ");
     let text = payload.downcast_ref::<String>().expect("a message");
     assert!(text.contains("matmul: [64, 400] × [120, 84]: the inner sizes differ, 400 against 120"), "{text}");
     assert!(text.contains("traps.rs"), "{text}");
-    let payload = std::panic::catch_unwind(|| ones([2, 3]) + ones([4])).err().expect("they do not broadcast");
+    let payload = std::panic::catch_unwind(|| ones([2, 3]) + ones([4])).expect_err("they do not broadcast");
     let text = payload.downcast_ref::<String>().expect("a message");
     assert!(text.contains("add: [2, 3] × [4]") && text.contains("axis −1 has 3 on one side and 4"), "{text}");
 }

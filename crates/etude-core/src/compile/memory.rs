@@ -87,7 +87,7 @@ impl Memory {
             draft.inputs.iter().map(|input| (*input, self.input_place(input.base))).unzip();
         let action = match draft.work {
             DraftWork::Tile { program, kept, reduced, strides, scalars } => Action::Tile {
-                prepared: program.prepare()?,
+                prepared: Box::new(program.prepare()?),
                 kept,
                 reduced,
                 inputs: inputs

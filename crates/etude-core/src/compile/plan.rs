@@ -38,7 +38,7 @@ pub(crate) enum KernelInput {
 pub(crate) enum Action {
     /// A tile program over `kept` and `reduced` axes.
     Tile {
-        prepared: Prepared,
+        prepared: Box<Prepared>,
         kept: Vec<usize>,
         reduced: Vec<usize>,
         inputs: Vec<TileInput>,

@@ -254,7 +254,7 @@ pub fn linspace(start: f64, end: f64, count: usize) -> Tensor {
 /// The `size` × `size` identity matrix, `f32`.
 #[track_caller]
 pub fn eye(size: usize) -> Tensor {
-    arange(size).unsqueeze(1).equal(&arange(size)).to(DType::F32)
+    arange(size).unsqueeze(1).equal(arange(size)).to(DType::F32)
 }
 
 /// Coordinate grids: for axes of lengths `n₁ … nₖ`, `k` tensors of shape `[n₁ … nₖ]`, of which the `i`-th holds axis
@@ -353,7 +353,7 @@ impl Tensor {
     /// zeros.
     #[track_caller]
     pub fn one_hot(&self, classes: usize) -> Tensor {
-        self.to(DType::I64).unsqueeze(-1).equal(&arange(classes)).to(DType::F32)
+        self.to(DType::I64).unsqueeze(-1).equal(arange(classes)).to(DType::F32)
     }
 
     /// This matrix (the last two axes) with zeros above diagonal number `diagonal` (0 is the main one).

@@ -49,7 +49,7 @@ unsafe fn conjure<F: Copy>() -> F {
 /// As [`Kernel`] says.
 #[inline(always)]
 unsafe fn map<T: Copy, U: Copy>(to: *mut u8, a: *const u8, count: usize, f: impl Fn(T) -> U) {
-    if size_of::<T>() == size_of::<U>() && to as *const u8 == a {
+    if size_of::<T>() == size_of::<U>() && std::ptr::eq(to, a) {
         let to = to as *mut U;
         for i in 0..count {
             // SAFETY: in place, elements of one size: each is read before it is overwritten.
@@ -87,12 +87,12 @@ unsafe fn zip<T: Copy, U: Copy>(to: *mut u8, a: *const u8, b: *const u8, count: 
     unsafe {
         let out = to as *mut U;
         let same = size_of::<T>() == size_of::<U>();
-        if same && to as *const u8 == a {
+        if same && std::ptr::eq(to, a) {
             let b = std::slice::from_raw_parts(b as *const T, count);
             for i in 0..count {
                 out.add(i).write(f((out as *const T).add(i).read(), b[i]));
             }
-        } else if same && to as *const u8 == b {
+        } else if same && std::ptr::eq(to, b) {
             let a = std::slice::from_raw_parts(a as *const T, count);
             for i in 0..count {
                 out.add(i).write(f(a[i], (out as *const T).add(i).read()));

@@ -427,7 +427,7 @@ impl Machine<'_> {
                     BindAction::Point => self.pointers[bind.value] = address,
                     BindAction::Uniform => std::ptr::copy_nonoverlapping(address, self.pointers[bind.value], size),
                     BindAction::Gather(_, repeats) => {
-                        if repeats && prefix && self.collected[index] == address as *const u8 {
+                        if repeats && prefix && std::ptr::eq(self.collected[index], address) {
                             continue;
                         }
                         let (loops, axes) = self.against_tile(bind.operand);
@@ -460,7 +460,7 @@ impl Machine<'_> {
                 unsafe {
                     let (to, from) = (self.address(operand), self.pointers[from] as *const u8);
                     let size = plan.resolved.operands[operand].size;
-                    if to as *const u8 == from {
+                    if std::ptr::eq(to, from) {
                     } else if direct {
                         std::ptr::copy_nonoverlapping(from, to, count * size);
                     } else {
