@@ -7,6 +7,11 @@ use crate::threads::parallel_chunks;
 ///
 /// Panics when `axis` is 0 and out is not empty, since nothing has no maximum.
 pub fn argmax<T: Element>(outer: usize, axis: usize, inner: usize, x: &[T], out: &mut [i64]) {
+    (T::elements().arg_argmax)(outer, axis, inner, x, out)
+}
+
+/// The body of [`argmax`], compiled once for each type in this crate.
+pub(crate) fn argmax_body<T: Element>(outer: usize, axis: usize, inner: usize, x: &[T], out: &mut [i64]) {
     arg(outer, axis, inner, x, out, |value, best| value > best);
 }
 
@@ -14,6 +19,11 @@ pub fn argmax<T: Element>(outer: usize, axis: usize, inner: usize, x: &[T], out:
 ///
 /// Panics when `axis` is 0 and out is not empty, since nothing has no minimum.
 pub fn argmin<T: Element>(outer: usize, axis: usize, inner: usize, x: &[T], out: &mut [i64]) {
+    (T::elements().arg_argmin)(outer, axis, inner, x, out)
+}
+
+/// The body of [`argmin`], compiled once for each type in this crate.
+pub(crate) fn argmin_body<T: Element>(outer: usize, axis: usize, inner: usize, x: &[T], out: &mut [i64]) {
     arg(outer, axis, inner, x, out, |value, best| value < best);
 }
 

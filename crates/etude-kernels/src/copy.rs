@@ -16,6 +16,11 @@ const TILE: usize = 32;
 /// Element `(i₀, i₁, …)` of the view is `x[offset + Σ iₐ·strides[a]]`; strides count elements and may be 0 or negative.
 /// `out` has as many elements as `shape` says. Panics when the view reaches outside `x`.
 pub fn strided<T: Element>(x: &[T], offset: usize, shape: &[usize], strides: &[isize], out: &mut [T]) {
+    (T::elements().copy_strided)(x, offset, shape, strides, out)
+}
+
+/// The body of [`strided`], compiled once for each type in this crate.
+pub(crate) fn strided_body<T: Element>(x: &[T], offset: usize, shape: &[usize], strides: &[isize], out: &mut [T]) {
     assert_eq!(shape.len(), strides.len(), "a stride for each axis");
     assert_eq!(out.len(), shape.iter().product::<usize>(), "out holds the view");
     if out.is_empty() {
@@ -39,6 +44,18 @@ pub fn strided<T: Element>(x: &[T], offset: usize, shape: &[usize], strides: &[i
 /// Element `(i₀, i₁, …)` of `x` goes to `(start[0] + i₀·step[0], …)` of `out`; what lies outside the window stays as it
 /// is. Panics when the window reaches outside `out` or a step is 0.
 pub fn into_window<T: Element>(
+    x: &[T],
+    x_shape: &[usize],
+    out: &mut [T],
+    out_shape: &[usize],
+    start: &[usize],
+    step: &[usize],
+) {
+    (T::elements().copy_into_window)(x, x_shape, out, out_shape, start, step)
+}
+
+/// The body of [`into_window`], compiled once for each type in this crate.
+pub(crate) fn into_window_body<T: Element>(
     x: &[T],
     x_shape: &[usize],
     out: &mut [T],

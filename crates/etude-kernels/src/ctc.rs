@@ -76,6 +76,35 @@ pub fn ctc<T: Float>(
     losses: &mut [T],
     gradient: &mut [T],
 ) -> Result<(), CtcError> {
+    (T::floats().ctc)(
+        steps,
+        batch,
+        classes,
+        blank,
+        log_probs,
+        targets,
+        target_width,
+        input_lengths,
+        target_lengths,
+        losses,
+        gradient,
+    )
+}
+
+/// The body of [`ctc`], compiled once for each type in this crate.
+pub(crate) fn ctc_body<T: Float>(
+    steps: usize,
+    batch: usize,
+    classes: usize,
+    blank: usize,
+    log_probs: &[T],
+    targets: &[i64],
+    target_width: usize,
+    input_lengths: &[i64],
+    target_lengths: &[i64],
+    losses: &mut [T],
+    gradient: &mut [T],
+) -> Result<(), CtcError> {
     assert!(log_probs.len() == steps * batch * classes && gradient.len() == log_probs.len(), "log_probs is [T, B, C]");
     assert!(targets.len() == batch * target_width && losses.len() == batch, "targets is [B, target_width]");
     assert!(input_lengths.len() == batch && target_lengths.len() == batch, "lengths are [B]");

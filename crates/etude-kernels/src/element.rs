@@ -1,5 +1,6 @@
 //! The element types of buffers, and the floating types kernels are generic over.
 
+use crate::instances::{self, Elements, Floats};
 use std::fmt;
 
 /// The type of a tensor's elements. `Bool` is stored as one byte, 0 or 1.
@@ -74,6 +75,9 @@ pub trait Element: bytemuck::Pod + PartialOrd + Send + Sync + Default + fmt::Deb
     fn from_i64(value: i64) -> Self;
     /// The value in 64 bits if the type is a whole number's.
     fn to_i64_exact(self) -> Option<i64>;
+    /// This type's kernels.
+    #[doc(hidden)]
+    fn elements() -> &'static Elements<Self>;
 }
 
 /// The same slice under another name for its type.
@@ -98,6 +102,10 @@ impl Element for f32 {
     fn to_i64_exact(self) -> Option<i64> {
         None
     }
+    #[inline(never)] // pulled into another crate it would bring the kernels along
+    fn elements() -> &'static Elements<f32> {
+        &instances::ELEMENTS_F32
+    }
 }
 
 impl Element for f64 {
@@ -113,6 +121,10 @@ impl Element for f64 {
     }
     fn to_i64_exact(self) -> Option<i64> {
         None
+    }
+    #[inline(never)] // pulled into another crate it would bring the kernels along
+    fn elements() -> &'static Elements<f64> {
+        &instances::ELEMENTS_F64
     }
 }
 
@@ -130,6 +142,10 @@ impl Element for i32 {
     fn to_i64_exact(self) -> Option<i64> {
         Some(self as i64)
     }
+    #[inline(never)] // pulled into another crate it would bring the kernels along
+    fn elements() -> &'static Elements<i32> {
+        &instances::ELEMENTS_I32
+    }
 }
 
 impl Element for i64 {
@@ -146,6 +162,10 @@ impl Element for i64 {
     fn to_i64_exact(self) -> Option<i64> {
         Some(self)
     }
+    #[inline(never)] // pulled into another crate it would bring the kernels along
+    fn elements() -> &'static Elements<i64> {
+        &instances::ELEMENTS_I64
+    }
 }
 
 impl Element for u8 {
@@ -161,6 +181,10 @@ impl Element for u8 {
     }
     fn to_i64_exact(self) -> Option<i64> {
         Some(self as i64)
+    }
+    #[inline(never)] // pulled into another crate it would bring the kernels along
+    fn elements() -> &'static Elements<u8> {
+        &instances::ELEMENTS_U8
     }
 }
 
@@ -193,6 +217,9 @@ pub trait Float:
     fn maximum(self, other: Self) -> Self;
     /// Whether this is NaN.
     fn is_nan(self) -> bool;
+    /// This type's kernels.
+    #[doc(hidden)]
+    fn floats() -> &'static Floats<Self>;
 }
 
 impl Float for f32 {
@@ -217,6 +244,10 @@ impl Float for f32 {
     fn is_nan(self) -> bool {
         f32::is_nan(self)
     }
+    #[inline(never)] // as above
+    fn floats() -> &'static Floats<f32> {
+        &instances::FLOATS_F32
+    }
 }
 
 impl Float for f64 {
@@ -240,5 +271,9 @@ impl Float for f64 {
     }
     fn is_nan(self) -> bool {
         f64::is_nan(self)
+    }
+    #[inline(never)] // as above
+    fn floats() -> &'static Floats<f64> {
+        &instances::FLOATS_F64
     }
 }

@@ -57,6 +57,18 @@ pub fn take<T: Element>(
     indices: &[i64],
     out: &mut [T],
 ) -> Result<(), IndexError> {
+    (T::elements().index_take)(outer, axis, inner, x, indices, out)
+}
+
+/// The body of [`take`], compiled once for each type in this crate.
+pub(crate) fn take_body<T: Element>(
+    outer: usize,
+    axis: usize,
+    inner: usize,
+    x: &[T],
+    indices: &[i64],
+    out: &mut [T],
+) -> Result<(), IndexError> {
     let count = indices.len();
     assert!(x.len() == outer * axis * inner && out.len() == outer * count * inner, "sizes of take");
     check(indices, axis)?;
@@ -89,6 +101,18 @@ pub fn take<T: Element>(
 ///
 /// gx is `[outer, axis, inner]`, gy is `[outer, indices.len(), inner]`. Sums run in the order of k.
 pub fn take_add<T: Number>(
+    outer: usize,
+    axis: usize,
+    inner: usize,
+    indices: &[i64],
+    gy: &[T],
+    gx: &mut [T],
+) -> Result<(), IndexError> {
+    (T::elements().index_take_add)(outer, axis, inner, indices, gy, gx)
+}
+
+/// The body of [`take_add`], compiled once for each type in this crate.
+pub(crate) fn take_add_body<T: Number>(
     outer: usize,
     axis: usize,
     inner: usize,
@@ -156,6 +180,18 @@ pub fn gather<T: Element>(
     index_shape: &[usize],
     out: &mut [T],
 ) -> Result<(), IndexError> {
+    (T::elements().index_gather)(x, x_shape, axis, indices, index_shape, out)
+}
+
+/// The body of [`gather`], compiled once for each type in this crate.
+pub(crate) fn gather_body<T: Element>(
+    x: &[T],
+    x_shape: &[usize],
+    axis: usize,
+    indices: &[i64],
+    index_shape: &[usize],
+    out: &mut [T],
+) -> Result<(), IndexError> {
     assert!(x.len() == x_shape.iter().product::<usize>() && out.len() == indices.len(), "sizes of gather");
     let grid = Grid::new(x_shape, axis, indices, index_shape)?;
     let target = SendPointer(out.as_mut_ptr());
@@ -178,6 +214,18 @@ pub fn scatter_add<T: Number>(
     index_shape: &[usize],
     source: &[T],
 ) -> Result<(), IndexError> {
+    (T::elements().index_scatter_add)(out, out_shape, axis, indices, index_shape, source)
+}
+
+/// The body of [`scatter_add`], compiled once for each type in this crate.
+pub(crate) fn scatter_add_body<T: Number>(
+    out: &mut [T],
+    out_shape: &[usize],
+    axis: usize,
+    indices: &[i64],
+    index_shape: &[usize],
+    source: &[T],
+) -> Result<(), IndexError> {
     scatter(out, out_shape, axis, indices, index_shape, source, T::plus)
 }
 
@@ -185,6 +233,18 @@ pub fn scatter_add<T: Number>(
 ///
 /// Indices and source have shape `index_shape`, of out's rank and no larger than out on the other axes.
 pub fn scatter_set<T: Element>(
+    out: &mut [T],
+    out_shape: &[usize],
+    axis: usize,
+    indices: &[i64],
+    index_shape: &[usize],
+    source: &[T],
+) -> Result<(), IndexError> {
+    (T::elements().index_scatter_set)(out, out_shape, axis, indices, index_shape, source)
+}
+
+/// The body of [`scatter_set`], compiled once for each type in this crate.
+pub(crate) fn scatter_set_body<T: Element>(
     out: &mut [T],
     out_shape: &[usize],
     axis: usize,

@@ -13,6 +13,7 @@ pub mod cpu;
 pub mod ctc;
 pub mod element;
 pub mod index;
+mod instances;
 pub mod math;
 pub mod matmul;
 pub mod memory;

@@ -27,6 +27,21 @@ pub fn layer_norm<T: Float>(
     mean: &mut [T],
     inverse_std: &mut [T],
 ) {
+    (T::floats().norm_layer_norm)(rows, width, epsilon, x, gamma, beta, y, mean, inverse_std)
+}
+
+/// The body of [`layer_norm`], compiled once for each type in this crate.
+pub(crate) fn layer_norm_body<T: Float>(
+    rows: usize,
+    width: usize,
+    epsilon: f64,
+    x: &[T],
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    y: &mut [T],
+    mean: &mut [T],
+    inverse_std: &mut [T],
+) {
     assert!(x.len() == rows * width && y.len() == x.len(), "x and y are [rows, width]");
     assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
     assert!([gamma, beta].iter().flatten().all(|p| p.len() == width), "gamma and beta are [width]");
@@ -160,6 +175,22 @@ pub fn layer_norm_backward<T: Float>(
     ggamma: &mut [T],
     gbeta: &mut [T],
 ) {
+    (T::floats().norm_layer_norm_backward)(rows, width, x, gamma, mean, inverse_std, gy, gx, ggamma, gbeta)
+}
+
+/// The body of [`layer_norm_backward`], compiled once for each type in this crate.
+pub(crate) fn layer_norm_backward_body<T: Float>(
+    rows: usize,
+    width: usize,
+    x: &[T],
+    gamma: Option<&[T]>,
+    mean: &[T],
+    inverse_std: &[T],
+    gy: &[T],
+    gx: &mut [T],
+    ggamma: &mut [T],
+    gbeta: &mut [T],
+) {
     let length = rows * width;
     assert!(x.len() == length && gy.len() == length && gx.len() == length, "x, gy and gx are [rows, width]");
     assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
@@ -275,6 +306,18 @@ pub fn batch_norm_statistics<T: Float>(
     mean: &mut [T],
     variance: &mut [T],
 ) {
+    (T::floats().norm_batch_norm_statistics)(batch, channels, spatial, x, mean, variance)
+}
+
+/// The body of [`batch_norm_statistics`], compiled once for each type in this crate.
+pub(crate) fn batch_norm_statistics_body<T: Float>(
+    batch: usize,
+    channels: usize,
+    spatial: usize,
+    x: &[T],
+    mean: &mut [T],
+    variance: &mut [T],
+) {
     assert!(mean.len() == channels && variance.len() == channels, "statistics are [channels]");
     let layout = Layout::new(batch, channels, spatial, x.len());
     // Any value of the channel is near enough to its mean for f64.
@@ -291,6 +334,22 @@ pub fn batch_norm_statistics<T: Float>(
 /// `y = (x − mean)/√(variance + epsilon)·gamma + beta` over `[batch, channels, spatial]`; the others are `[channels]`,
 /// without gamma and beta 1 and 0.
 pub fn batch_norm_apply<T: Float>(
+    batch: usize,
+    channels: usize,
+    spatial: usize,
+    epsilon: f64,
+    x: &[T],
+    mean: &[T],
+    variance: &[T],
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+    y: &mut [T],
+) {
+    (T::floats().norm_batch_norm_apply)(batch, channels, spatial, epsilon, x, mean, variance, gamma, beta, y)
+}
+
+/// The body of [`batch_norm_apply`], compiled once for each type in this crate.
+pub(crate) fn batch_norm_apply_body<T: Float>(
     batch: usize,
     channels: usize,
     spatial: usize,
@@ -323,6 +382,26 @@ fn scale<T: Float>(variance: T, epsilon: f64, gamma: Option<&[T]>, c: usize) -> 
 /// With `x̂ = (x − mean)·s` and `s = 1/√(variance + epsilon)`: `gbeta = Σ gy`, `ggamma = Σ gy·x̂` over a channel's n
 /// elements, `gx = gamma·s·(gy − gbeta/n − x̂·ggamma/n)`.
 pub fn batch_norm_backward<T: Float>(
+    batch: usize,
+    channels: usize,
+    spatial: usize,
+    epsilon: f64,
+    x: &[T],
+    mean: &[T],
+    variance: &[T],
+    gamma: Option<&[T]>,
+    gy: &[T],
+    gx: &mut [T],
+    ggamma: &mut [T],
+    gbeta: &mut [T],
+) {
+    (T::floats().norm_batch_norm_backward)(
+        batch, channels, spatial, epsilon, x, mean, variance, gamma, gy, gx, ggamma, gbeta,
+    )
+}
+
+/// The body of [`batch_norm_backward`], compiled once for each type in this crate.
+pub(crate) fn batch_norm_backward_body<T: Float>(
     batch: usize,
     channels: usize,
     spatial: usize,

@@ -54,6 +54,11 @@ fn rows(g: &PoolGeometry, mut visit: impl FnMut(usize, Option<usize>, (usize, us
 /// # Panics
 /// If a slice has not the size the geometry says, or a stride or dilation is 0.
 pub fn unfold<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T]) {
+    (T::elements().patches_unfold)(g, x, y)
+}
+
+/// The body of [`unfold`], compiled once for each type in this crate.
+pub(crate) fn unfold_body<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T]) {
     let (from, to) = (g.input_size(), patches_size(g));
     check(g, x.len(), y.len());
     if to == 0 {
@@ -84,6 +89,11 @@ pub fn unfold<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T]) {
 /// # Panics
 /// As [`unfold`].
 pub fn fold<T: Float>(g: &PoolGeometry, y: &[T], x: &mut [T]) {
+    (T::floats().patches_fold)(g, y, x)
+}
+
+/// The body of [`fold`], compiled once for each type in this crate.
+pub(crate) fn fold_body<T: Float>(g: &PoolGeometry, y: &[T], x: &mut [T]) {
     let (from, to) = (patches_size(g), g.input_size());
     check(g, x.len(), y.len());
     if to == 0 {

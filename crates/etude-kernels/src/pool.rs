@@ -114,6 +114,11 @@ fn over_planes<T: Send>(planes: usize, size: usize, cost: usize, out: &mut [T], 
 /// The first of equals wins, NaN wins over everything, padding never wins. A window without any real element gives the
 /// dtype's smallest value and position 0.
 pub fn max_forward<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions: &mut [i64]) {
+    (T::elements().pool_max_forward)(g, x, y, positions)
+}
+
+/// The body of [`max_forward`], compiled once for each type in this crate.
+pub(crate) fn max_forward_body<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions: &mut [i64]) {
     g.check(x.len(), y.len());
     assert_eq!(y.len(), positions.len(), "pooling: as many positions as outputs");
     let (from, to) = (g.input_size(), g.output_size());
@@ -167,6 +172,11 @@ fn max_two_by_two<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions:
 
 /// The sum of each window's real elements, `y [planes, output]`.
 pub fn sum_forward<T: Float>(g: &PoolGeometry, x: &[T], y: &mut [T]) {
+    (T::floats().pool_sum_forward)(g, x, y)
+}
+
+/// The body of [`sum_forward`], compiled once for each type in this crate.
+pub(crate) fn sum_forward_body<T: Float>(g: &PoolGeometry, x: &[T], y: &mut [T]) {
     g.check(x.len(), y.len());
     let from = g.input_size();
     over_planes(g.planes, g.output_size(), g.kernel.iter().product(), y, |plane, y| {
@@ -182,6 +192,11 @@ pub fn sum_forward<T: Float>(g: &PoolGeometry, x: &[T], y: &mut [T]) {
 /// The transpose of [`sum_forward`]: each element of `gy [planes, output]` is added to all of its window's real elements
 /// of `gx [planes, input]`.
 pub fn sum_backward<T: Float>(g: &PoolGeometry, gy: &[T], gx: &mut [T]) {
+    (T::floats().pool_sum_backward)(g, gy, gx)
+}
+
+/// The body of [`sum_backward`], compiled once for each type in this crate.
+pub(crate) fn sum_backward_body<T: Float>(g: &PoolGeometry, gy: &[T], gx: &mut [T]) {
     g.check(gx.len(), gy.len());
     let to = g.output_size();
     over_planes(g.planes, g.input_size(), g.kernel.iter().product(), gx, |plane, gx| {
@@ -196,6 +211,17 @@ pub fn sum_backward<T: Float>(g: &PoolGeometry, gy: &[T], gx: &mut [T]) {
 /// # Panics
 /// If a position is negative or not below `input_len`.
 pub fn gather_plane<T: Element>(planes: usize, input_len: usize, positions: &[i64], x: &[T], out: &mut [T]) {
+    (T::elements().pool_gather_plane)(planes, input_len, positions, x, out)
+}
+
+/// The body of [`gather_plane`], compiled once for each type in this crate.
+pub(crate) fn gather_plane_body<T: Element>(
+    planes: usize,
+    input_len: usize,
+    positions: &[i64],
+    x: &[T],
+    out: &mut [T],
+) {
     assert_eq!(x.len(), planes * input_len, "gather: {planes} planes of {input_len}");
     assert_eq!(positions.len(), out.len(), "gather: as many positions as outputs");
     let size = out.len().checked_div(planes).unwrap_or(0);
@@ -213,6 +239,11 @@ pub fn gather_plane<T: Element>(planes: usize, input_len: usize, positions: &[i6
 /// # Panics
 /// If a position is negative or not below `input_len`.
 pub fn scatter_plane<T: Float>(planes: usize, input_len: usize, positions: &[i64], gy: &[T], gx: &mut [T]) {
+    (T::floats().pool_scatter_plane)(planes, input_len, positions, gy, gx)
+}
+
+/// The body of [`scatter_plane`], compiled once for each type in this crate.
+pub(crate) fn scatter_plane_body<T: Float>(planes: usize, input_len: usize, positions: &[i64], gy: &[T], gx: &mut [T]) {
     assert_eq!(positions.len(), gy.len(), "scatter: as many positions as gradients");
     let size = gy.len().checked_div(planes).unwrap_or(0);
     assert_eq!(gy.len(), planes * size, "scatter: {planes} planes");

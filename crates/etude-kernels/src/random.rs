@@ -25,6 +25,11 @@ pub fn bits(key: Key, out: &mut [u32]) {
 
 /// Uniform numbers in [0, 1): multiples of 2⁻²⁴ for f32, of 2⁻⁵³ for f64.
 pub fn uniform<T: Float>(key: Key, out: &mut [T]) {
+    (T::floats().random_uniform)(key, out)
+}
+
+/// The body of [`uniform`], compiled once for each type in this crate.
+pub(crate) fn uniform_body<T: Float>(key: Key, out: &mut [T]) {
     if T::DTYPE == DType::F32 {
         fill::<f32, WORDS, Uniform>(key, bytemuck::cast_slice_mut(out));
     } else {
@@ -36,6 +41,11 @@ pub fn uniform<T: Float>(key: Key, out: &mut [T]) {
 ///
 /// Largest magnitude: √(−2 ln 2⁻³¹) ≈ 6.6 for f32, √(−2 ln 2⁻⁵³) ≈ 8.6 for f64.
 pub fn normal<T: Float>(key: Key, out: &mut [T]) {
+    (T::floats().random_normal)(key, out)
+}
+
+/// The body of [`normal`], compiled once for each type in this crate.
+pub(crate) fn normal_body<T: Float>(key: Key, out: &mut [T]) {
     if T::DTYPE == DType::F32 {
         fill::<f32, WORDS, Normal>(key, bytemuck::cast_slice_mut(out));
     } else {

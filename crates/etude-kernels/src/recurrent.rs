@@ -31,6 +31,23 @@ pub fn lstm_forward<T: Float>(
     c: &mut [T],
     gates: &mut [T],
 ) {
+    (T::floats().recurrent_lstm_forward)(steps, batch, hidden, reverse, x_gates, w_hh, h0, c0, h, c, gates)
+}
+
+/// The body of [`lstm_forward`], compiled once for each type in this crate.
+pub(crate) fn lstm_forward_body<T: Float>(
+    steps: usize,
+    batch: usize,
+    hidden: usize,
+    reverse: bool,
+    x_gates: &[T],
+    w_hh: &[T],
+    h0: &[T],
+    c0: &[T],
+    h: &mut [T],
+    c: &mut [T],
+    gates: &mut [T],
+) {
     let state = batch * hidden;
     assert!(x_gates.len() == 4 * steps * state && gates.len() == x_gates.len(), "gates are [T, B, 4H]");
     assert!(w_hh.len() == 4 * hidden * hidden && h0.len() == state && c0.len() == state, "w_hh is [4H, H], h0 [B, H]");
@@ -83,6 +100,29 @@ pub fn lstm_forward<T: Float>(
 /// gradients before the activations, `g_x_gates[T, B, 4H]`, which are those of x_gates, and `gh0`, `gc0` `[B, H]`. The
 /// gradient of w_hh is the product of g_x_gates, transposed, with the states before each step, made outside.
 pub fn lstm_backward<T: Float>(
+    steps: usize,
+    batch: usize,
+    hidden: usize,
+    reverse: bool,
+    w_hh: &[T],
+    h0: &[T],
+    c0: &[T],
+    h: &[T],
+    c: &[T],
+    gates: &[T],
+    gh: &[T],
+    gc_last: &[T],
+    g_x_gates: &mut [T],
+    gh0: &mut [T],
+    gc0: &mut [T],
+) {
+    (T::floats().recurrent_lstm_backward)(
+        steps, batch, hidden, reverse, w_hh, h0, c0, h, c, gates, gh, gc_last, g_x_gates, gh0, gc0,
+    )
+}
+
+/// The body of [`lstm_backward`], compiled once for each type in this crate.
+pub(crate) fn lstm_backward_body<T: Float>(
     steps: usize,
     batch: usize,
     hidden: usize,
@@ -172,6 +212,22 @@ pub fn gru_forward<T: Float>(
     h: &mut [T],
     gates: &mut [T],
 ) {
+    (T::floats().recurrent_gru_forward)(steps, batch, hidden, reverse, x_gates, w_hh, b_hn, h0, h, gates)
+}
+
+/// The body of [`gru_forward`], compiled once for each type in this crate.
+pub(crate) fn gru_forward_body<T: Float>(
+    steps: usize,
+    batch: usize,
+    hidden: usize,
+    reverse: bool,
+    x_gates: &[T],
+    w_hh: &[T],
+    b_hn: &[T],
+    h0: &[T],
+    h: &mut [T],
+    gates: &mut [T],
+) {
     let state = batch * hidden;
     assert!(x_gates.len() == 3 * steps * state, "x_gates is [T, B, 3H]");
     assert!(w_hh.len() == 3 * hidden * hidden && b_hn.len() == hidden && h0.len() == state, "w_hh is [3H, H]");
@@ -224,6 +280,26 @@ pub fn gru_forward<T: Float>(
 /// scaled by r for n); and `gh0[B, H]`. Made outside: w_hh's gradient, the product of g_h_gates, transposed, with the
 /// states before each step; and b_hn's, the sum of g_h_gates' last third.
 pub fn gru_backward<T: Float>(
+    steps: usize,
+    batch: usize,
+    hidden: usize,
+    reverse: bool,
+    w_hh: &[T],
+    h0: &[T],
+    h: &[T],
+    gates: &[T],
+    gh: &[T],
+    g_x_gates: &mut [T],
+    g_h_gates: &mut [T],
+    gh0: &mut [T],
+) {
+    (T::floats().recurrent_gru_backward)(
+        steps, batch, hidden, reverse, w_hh, h0, h, gates, gh, g_x_gates, g_h_gates, gh0,
+    )
+}
+
+/// The body of [`gru_backward`], compiled once for each type in this crate.
+pub(crate) fn gru_backward_body<T: Float>(
     steps: usize,
     batch: usize,
     hidden: usize,

@@ -58,6 +58,11 @@ impl Number for u8 {
 
 /// `out[o, k, i] = Σ_{j ≤ k} x[o, j, i]` over `[outer, axis, inner]`. Floats are summed in f64 and rounded once.
 pub fn cumulative_sum<T: Number>(outer: usize, axis: usize, inner: usize, x: &[T], out: &mut [T]) {
+    (T::elements().scan_cumulative_sum)(outer, axis, inner, x, out)
+}
+
+/// The body of [`cumulative_sum`], compiled once for each type in this crate.
+pub(crate) fn cumulative_sum_body<T: Number>(outer: usize, axis: usize, inner: usize, x: &[T], out: &mut [T]) {
     if T::DTYPE.is_float() {
         scan(outer, axis, inner, x, out, T::to_f64, T::from_f64, |a, b| a + b);
     } else {
@@ -67,6 +72,11 @@ pub fn cumulative_sum<T: Number>(outer: usize, axis: usize, inner: usize, x: &[T
 
 /// `out[o, k, i] = Π_{j ≤ k} x[o, j, i]` over `[outer, axis, inner]`. Floats are multiplied in f64 and rounded once.
 pub fn cumulative_product<T: Number>(outer: usize, axis: usize, inner: usize, x: &[T], out: &mut [T]) {
+    (T::elements().scan_cumulative_product)(outer, axis, inner, x, out)
+}
+
+/// The body of [`cumulative_product`], compiled once for each type in this crate.
+pub(crate) fn cumulative_product_body<T: Number>(outer: usize, axis: usize, inner: usize, x: &[T], out: &mut [T]) {
     if T::DTYPE.is_float() {
         scan(outer, axis, inner, x, out, T::to_f64, T::from_f64, |a, b| a * b);
     } else {

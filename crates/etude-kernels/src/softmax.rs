@@ -8,21 +8,41 @@ use bytemuck::{cast_slice, cast_slice_mut};
 ///
 /// A row with a NaN, with ∞ or of −∞ alone gives NaN. f32 uses an exponential with an error below 2 ulp.
 pub fn softmax<T: Float>(rows: usize, width: usize, x: &[T], y: &mut [T]) {
+    (T::floats().softmax)(rows, width, x, y)
+}
+
+/// The body of [`softmax`], compiled once for each type in this crate.
+pub(crate) fn softmax_body<T: Float>(rows: usize, width: usize, x: &[T], y: &mut [T]) {
     forward::<T, false>(rows, width, x, y);
 }
 
 /// `y[r, i] = x[r, i] − max_r − ln Σ_j exp(x[r, j] − max_r)` over `[rows, width]`; NaN as in [`softmax`].
 pub fn log_softmax<T: Float>(rows: usize, width: usize, x: &[T], y: &mut [T]) {
+    (T::floats().softmax_log_softmax)(rows, width, x, y)
+}
+
+/// The body of [`log_softmax`], compiled once for each type in this crate.
+pub(crate) fn log_softmax_body<T: Float>(rows: usize, width: usize, x: &[T], y: &mut [T]) {
     forward::<T, true>(rows, width, x, y);
 }
 
 /// The gradient of [`softmax`] from its result y: `gx = y·(gy − Σ_j y_j gy_j)`.
 pub fn softmax_backward<T: Float>(rows: usize, width: usize, y: &[T], gy: &[T], gx: &mut [T]) {
+    (T::floats().softmax_softmax_backward)(rows, width, y, gy, gx)
+}
+
+/// The body of [`softmax_backward`], compiled once for each type in this crate.
+pub(crate) fn softmax_backward_body<T: Float>(rows: usize, width: usize, y: &[T], gy: &[T], gx: &mut [T]) {
     backward::<T, false>(rows, width, y, gy, gx);
 }
 
 /// The gradient of [`log_softmax`] from its result y: `gx = gy − exp(y)·Σ_j gy_j`.
 pub fn log_softmax_backward<T: Float>(rows: usize, width: usize, y: &[T], gy: &[T], gx: &mut [T]) {
+    (T::floats().softmax_log_softmax_backward)(rows, width, y, gy, gx)
+}
+
+/// The body of [`log_softmax_backward`], compiled once for each type in this crate.
+pub(crate) fn log_softmax_backward_body<T: Float>(rows: usize, width: usize, y: &[T], gy: &[T], gx: &mut [T]) {
     backward::<T, true>(rows, width, y, gy, gx);
 }
 

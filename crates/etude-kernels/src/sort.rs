@@ -6,6 +6,18 @@ use crate::{DType, Element};
 /// `out[o, ·, i]` is the order that sorts `x[o, ·, i]`, over `[outer, axis, inner]`. Equal elements (−0 equals 0) keep
 /// their order, ascending and descending alike; NaN comes last in both.
 pub fn argsort<T: Element>(outer: usize, axis: usize, inner: usize, x: &[T], descending: bool, out: &mut [i64]) {
+    (T::elements().sort_argsort)(outer, axis, inner, x, descending, out)
+}
+
+/// The body of [`argsort`], compiled once for each type in this crate.
+pub(crate) fn argsort_body<T: Element>(
+    outer: usize,
+    axis: usize,
+    inner: usize,
+    x: &[T],
+    descending: bool,
+    out: &mut [i64],
+) {
     assert!(x.len() == outer * axis * inner && out.len() == x.len(), "x and out are [outer, axis, inner]");
     if x.is_empty() {
         return;

@@ -99,6 +99,11 @@ impl ConvGeometry {
 /// # Panics
 /// If a slice has not the size the geometry says, or groups do not divide the channels.
 pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
+    (T::floats().conv_forward)(g, x, w, y)
+}
+
+/// The body of [`forward`], compiled once for each type in this crate.
+pub(crate) fn forward_body<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
     g.check(x.len(), w.len(), y.len());
     let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let shift = |axis: usize, k: usize| (k * g.dilation[axis]) as isize - g.padding[axis] as isize;
@@ -133,6 +138,11 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
 /// # Panics
 /// As [`forward`].
 pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
+    (T::floats().conv_input_gradient)(g, gy, w, gx)
+}
+
+/// The body of [`input_gradient`], compiled once for each type in this crate.
+pub(crate) fn input_gradient_body<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     g.check(gx.len(), w.len(), gy.len());
     let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let mut classes = vec![];
@@ -185,6 +195,11 @@ pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T
 /// # Panics
 /// As [`forward`].
 pub fn weight_gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [T]) {
+    (T::floats().conv_weight_gradient)(g, x, gy, gw)
+}
+
+/// The body of [`weight_gradient`], compiled once for each type in this crate.
+pub(crate) fn weight_gradient_body<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [T]) {
     g.check(x.len(), gw.len(), gy.len());
     weight::gradient(g, x, gy, gw);
 }

@@ -115,6 +115,11 @@ const GRAIN: usize = 1 << 18;
 /// # Panics
 /// If the batches differ in length, `out` has not `batch · m · n` elements, or a side reaches outside its data.
 pub fn matmul<T: Float>(m: usize, k: usize, n: usize, a: Operand<T>, b: Operand<T>, out: &mut [T]) {
+    (T::floats().matmul)(m, k, n, a, b, out)
+}
+
+/// The body of [`matmul`], compiled once for each type in this crate.
+pub(crate) fn matmul_body<T: Float>(m: usize, k: usize, n: usize, a: Operand<T>, b: Operand<T>, out: &mut [T]) {
     let batch = a.offsets.len();
     assert_eq!(batch, b.offsets.len(), "matmul: the sides' batches differ");
     assert_eq!(out.len(), batch * m * n, "matmul: output of {batch} × {m} × {n}");
