@@ -1,13 +1,14 @@
 //! Shapes, axes and strides: small inline lists, and the arithmetic of broadcasting and views.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut, RangeFull};
 
 /// The most axes a tensor may have.
 pub const MAX_RANK: usize = 8;
 
 /// The sizes of a tensor's axes, outermost first. A scalar has none. Dereferences to a slice.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct Shape {
     rank: u8,
     dims: [usize; MAX_RANK],
@@ -203,7 +204,7 @@ impl<const N: usize> PartialEq<[usize; N]> for Shape {
 }
 
 /// Steps, in elements, from one index to the next along each axis. 0 repeats, negative runs backwards.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct Strides {
     rank: u8,
     steps: [isize; MAX_RANK],
@@ -215,6 +216,38 @@ impl Strides {
         let mut strides = Strides { rank: steps.len() as u8, steps: [0; MAX_RANK] };
         strides.steps[..steps.len()].copy_from_slice(steps);
         strides
+    }
+}
+
+// Comparing and hashing look at the axes there are, not at all that could be: both happen for every recorded node.
+
+impl PartialEq for Shape {
+    fn eq(&self, other: &Shape) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl Eq for Shape {}
+
+impl Hash for Shape {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u8(self.rank);
+        self.iter().for_each(|&size| state.write_usize(size));
+    }
+}
+
+impl PartialEq for Strides {
+    fn eq(&self, other: &Strides) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl Eq for Strides {}
+
+impl Hash for Strides {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u8(self.rank);
+        self.iter().for_each(|&step| state.write_usize(step as usize));
     }
 }
 

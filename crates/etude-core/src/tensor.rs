@@ -146,9 +146,15 @@ impl Tensor {
 
     #[track_caller]
     pub(crate) fn record_source(source: Source, inputs: &[&Tensor]) -> Tensor {
-        let metas: Vec<Meta> = inputs.iter().map(|input| input.meta()).collect();
+        // Nearly every operation has at most three inputs; their shapes need no list of their own.
         let operation = source.operation().expect("only operations are recorded");
-        let outputs = operation.outputs(&metas).unwrap_or_else(|m| shape_panic(operation.name(), inputs, &m));
+        let outputs = match inputs {
+            [a] => operation.outputs(&[a.meta()]),
+            [a, b] => operation.outputs(&[a.meta(), b.meta()]),
+            [a, b, c] => operation.outputs(&[a.meta(), b.meta(), c.meta()]),
+            _ => operation.outputs(&inputs.iter().map(|input| input.meta()).collect::<Vec<Meta>>()),
+        };
+        let outputs = outputs.unwrap_or_else(|m| shape_panic(operation.name(), inputs, &m));
         if let Some(view) = view_of_value(operation, inputs, &outputs) {
             return view;
         }
@@ -296,7 +302,8 @@ pub(crate) fn write_scalar(scalar: Scalar, dtype: DType, buffer: &mut Buffer) {
 /// A view of evaluated data that no gradient flows through is a new window at once: no node, no new plan for another offset.
 fn view_of_value(operation: &dyn Operation, inputs: &[&Tensor], outputs: &[Meta]) -> Option<Tensor> {
     let [input] = inputs else { return None };
-    if input.node.requires_grad && context::is_recording() || matches!(input.node.source, Source::Scalar(_)) {
+    let tracked = input.node.requires_grad && context::is_recording();
+    if tracked || matches!(input.node.source, Source::Scalar(_)) || !input.node.is_evaluated() {
         return None;
     }
     let crate::operation::Kind::View(view) = operation.kind() else { return None };

@@ -41,21 +41,24 @@ pub(crate) struct Leaf {
 
 type Numbers = ByNode<u32>;
 
+/// Room for the nodes of a small training step from the start.
+const USUAL: usize = 256;
+
 /// Captures the graph behind `tensors` and behind pending state that hangs on the same graph.
 pub(crate) fn capture(tensors: &[Tensor]) -> Capture {
     let mut walker = Walker {
-        numbers: Numbers::default(),
+        numbers: Numbers::with_capacity_and_hasher(USUAL, Default::default()),
         capture: Capture {
-            nodes: Vec::new(),
-            ports: Vec::new(),
+            nodes: Vec::with_capacity(USUAL),
+            ports: Vec::with_capacity(2 * USUAL),
             starts: vec![0],
-            roles: Vec::new(),
+            roles: Vec::with_capacity(USUAL),
             leaves: Vec::new(),
             scalars: Vec::new(),
             roots: Vec::new(),
             key: 0,
         },
-        references: Vec::new(),
+        references: Vec::with_capacity(USUAL),
     };
     tensors.iter().for_each(|tensor| walker.visit(&tensor.node));
     for pending in state::pending() {
@@ -111,15 +114,15 @@ impl Walker {
                 self.add(node, Role::Operation);
                 continue;
             }
-            let fresh: Vec<Arc<Node>> = state
-                .inputs
-                .iter()
-                .filter(|input| !self.numbers.contains_key(&Arc::as_ptr(&input.node)))
-                .map(|input| input.node.clone())
-                .collect();
+            // Above its inputs on the way down, so below them here.
+            let place = stack.len();
+            for input in state.inputs.iter().rev() {
+                if !self.numbers.contains_key(&Arc::as_ptr(&input.node)) {
+                    stack.push((input.node.clone(), false));
+                }
+            }
             drop(state);
-            stack.push((node, true));
-            stack.extend(fresh.into_iter().rev().map(|input| (input, false)));
+            stack.insert(place, (node, true));
         }
     }
 

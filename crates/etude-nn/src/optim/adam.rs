@@ -87,8 +87,9 @@ impl Rule for Adam {
                 g = g + &w * step.weight_decay;
             }
         }
-        *m = &*m * beta1 + &g * (1.0 - beta1);
-        *v = &*v * beta2 + &g * &g * (1.0 - beta2);
+        let number = |place, value| step.number(place, value, &w);
+        *m = &*m * number(0, beta1) + &g * number(1, 1.0 - beta1);
+        *v = &*v * number(2, beta2) + &g * &g * number(3, 1.0 - beta2);
         let (correction1, correction2) = (1.0 - beta1.powf(step.number as f64), 1.0 - beta2.powf(step.number as f64));
         let spread = match largest {
             [largest] => {
@@ -97,7 +98,8 @@ impl Rule for Adam {
             }
             _ => v.clone(),
         };
-        let denominator = spread.sqrt() * (1.0 / correction2.sqrt()) + self.epsilon;
-        w - &*m * (step.learning_rate / correction1) / denominator
+        let denominator = spread.sqrt() * number(4, 1.0 / correction2.sqrt()) + number(5, self.epsilon);
+        let stride = number(6, step.learning_rate / correction1);
+        w - &*m * stride / denominator
     }
 }

@@ -17,6 +17,7 @@ pub use sgd::Sgd;
 
 use crate::{Module, Param};
 use etude_core::{DType, Gradients, Result, Tensor, no_grad};
+use std::cell::RefCell;
 
 /// How one parameter changes in one step.
 pub trait Rule: Send {
@@ -38,18 +39,36 @@ pub trait Rule: Send {
     fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor;
 }
 
+/// Numbers as tensors: place in the rule, dtype, bits, and the tensor.
+type Numbers = Vec<(usize, DType, u64, Tensor)>;
+
 /// What a rule knows about the step it takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct Step<'a> {
     /// Counts from 1.
     pub number: u64,
     /// The learning rate now.
     pub learning_rate: f64,
     /// The L2 penalty or decay now.
     pub weight_decay: f64,
+    /// The numbers that parameters share in this step, as tensors.
+    numbers: &'a RefCell<Numbers>,
 }
 
-impl Step {
+impl Step<'_> {
+    /// `value` as a tensor of `like`'s dtype, one for all parameters of the step. `place` tells the rule's numbers apart:
+    /// two that happen to be equal in one step must not become one in the plan.
+    fn number(&self, place: usize, value: f64, like: &Tensor) -> Tensor {
+        let wanted = (place, like.dtype(), value.to_bits());
+        let mut numbers = self.numbers.borrow_mut();
+        if let Some((.., tensor)) = numbers.iter().find(|(place, dtype, bits, _)| (*place, *dtype, *bits) == wanted) {
+            return tensor.clone();
+        }
+        let tensor = Tensor::scalar(value, like.dtype());
+        numbers.push((wanted.0, wanted.1, wanted.2, tensor.clone()));
+        tensor
+    }
+
     /// The gradient with the L2 penalty's, `g + λ·w`.
     fn penalised(&self, w: &Tensor, g: &Tensor) -> Tensor {
         if self.weight_decay == 0.0 { g.clone() } else { g + w * self.weight_decay }
@@ -189,8 +208,9 @@ impl Optimizer {
             }
             self.steps += 1;
             clip(&mut pairs, self.clip);
+            let numbers = RefCell::default();
             for (index, gradient) in pairs {
-                self.update(index, &gradient, &mut wanted);
+                self.update(index, &gradient, &numbers, &mut wanted);
             }
         });
         Tensor::eval_all(&wanted)
@@ -237,12 +257,13 @@ impl Optimizer {
         pairs
     }
 
-    fn update(&mut self, index: usize, gradient: &Tensor, wanted: &mut Vec<Tensor>) {
+    fn update(&mut self, index: usize, gradient: &Tensor, numbers: &RefCell<Numbers>, wanted: &mut Vec<Tensor>) {
         let group = self.groups.iter().find(|group| group.members.contains(&index));
         let step = Step {
             number: self.steps,
             learning_rate: self.learning_rate * group.map_or(1.0, |group| group.rate_scale),
             weight_decay: group.and_then(|group| group.weight_decay).unwrap_or(self.weight_decay),
+            numbers,
         };
         let member = &mut self.members[index];
         let new = self.rule.update(&member.param.value(), gradient, &mut member.slots, &step);
