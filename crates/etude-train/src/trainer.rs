@@ -10,6 +10,7 @@ use etude_core::{DType, Shape, Tensor, evaluating, no_grad, training};
 use etude_data::{Array, Batch, Dataset, Loader, Values};
 use etude_nn::Forward;
 use etude_nn::optim::Optimizer;
+use etude_nn::schedule::Schedule;
 use std::time::Instant;
 
 /// Trains one model with one optimiser on labelled examples.
@@ -19,7 +20,7 @@ pub struct Trainer<'m, M> {
     model: &'m M,
     optimizer: Optimizer,
     loss: Box<dyn Fn(&Tensor, &Tensor) -> Tensor + 'm>,
-    schedule: Option<Box<dyn Fn(u64) -> f64 + 'm>>,
+    schedule: Option<Box<dyn Schedule>>,
     epochs: u64,
     batch_size: usize,
     stopping: Option<EarlyStopping>,
@@ -98,10 +99,10 @@ impl<'m, M: Forward> Trainer<'m, M> {
         self
     }
 
-    /// The learning rate of each step, counted from 0.
+    /// The learning rate of each step, counted from 0: a schedule or a closure.
     #[must_use]
-    pub fn schedule(mut self, rate: impl Fn(u64) -> f64 + 'm) -> Self {
-        self.schedule = Some(Box::new(rate));
+    pub fn schedule(mut self, schedule: impl Schedule + 'static) -> Self {
+        self.schedule = Some(Box::new(schedule));
         self
     }
 
@@ -214,7 +215,7 @@ impl<'m, M: Forward> Trainer<'m, M> {
     /// One step: forward, backward, update. Returns the loss and how many examples were right.
     fn step(&mut self, batch: &Batch, number: u64) -> Result<(f64, f64)> {
         if let Some(schedule) = &self.schedule {
-            self.optimizer.set_learning_rate(schedule(number));
+            self.optimizer.set_learning_rate(schedule.rate(number));
         }
         let (x, labels) = (to_tensor(&batch.inputs)?, Tensor::from_slice(&batch.labels, batch.labels.len()));
         let logits = training(|| self.model.forward(&x));

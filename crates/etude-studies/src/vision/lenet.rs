@@ -19,6 +19,7 @@
 use crate::common::{Classifier, digit_report};
 use crate::study::Etude;
 use etude::Result;
+use etude::nn::schedule::Cosine;
 use etude::prelude::*;
 use etude::train::RunFolder;
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,7 @@ pub struct Lenet {
 
 impl Default for Lenet {
     fn default() -> Self {
-        Self { epochs: 20, batch: 64, learning_rate: 2e-3, patience: 6, rotation: 10.0, shift: 2, claim: 0.98 }
+        Self { epochs: 30, batch: 64, learning_rate: 4e-3, patience: 10, rotation: 8.0, shift: 1, claim: 0.98 }
     }
 }
 
@@ -107,23 +108,15 @@ impl Etude for Lenet {
         study.introduce(session);
 
         let steps = digits.train.len().div_ceil(self.batch) as u64 * self.epochs;
-        let rate = |step: u64| {
-            let turn = std::f64::consts::PI * step as f64 / steps as f64;
-            self.learning_rate * (0.1 + 0.9 * 0.5 * (1.0 + turn.cos()))
-        };
-        let mut trainer = Trainer::new(&model, Adam::new(self.learning_rate).over(&model), cross_entropy)
+        let rate = Cosine { rate: self.learning_rate, floor: self.learning_rate / 10.0, steps };
+        let fitted = Trainer::new(&model, Adam::new(self.learning_rate).over(&model), cross_entropy)
             .epochs(self.epochs)
             .batch(self.batch)
             .schedule(rate)
-            .callback(EarlyStopping::patience(self.patience));
-        if self.rotation > 0.0 {
-            trainer = trainer.augment(data::transform::rotation(self.rotation as f32));
-        }
-        if self.shift > 0 {
-            trainer = trainer.augment(data::transform::random_crop(28, 28, self.shift));
-        }
-        let fitted = trainer.fit(session, &digits.train, &digits.valid)?;
-
+            .callback(EarlyStopping::patience(self.patience))
+            .augment(data::transform::rotation(self.rotation as f32))
+            .augment(data::transform::random_crop(28, 28, self.shift))
+            .fit(session, &digits.train, &digits.valid)?;
         digit_report(session, &study, &fitted, Some(&model.filters()))
     }
 
