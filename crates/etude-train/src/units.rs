@@ -78,13 +78,17 @@ pub fn percent(fraction: f64) -> String {
     format!("{:.1} %", fraction * 100.0)
 }
 
-/// A measured number with three significant digits or more: `0.0712`, `1.23`, `481`, `3.1e-7`, `NaN`.
+/// A measured number with three significant digits or more: `0.0712`, `1.23`, `481`, `3.1e-7`, `NaN`. Whole numbers, which
+/// are counted and not measured, keep every digit: `5,353,299`.
 pub fn number(value: f64) -> String {
     let magnitude = value.abs();
     match magnitude {
         _ if value.is_nan() => "NaN".into(),
         _ if value.is_infinite() => if value > 0.0 { "∞" } else { "-∞" }.into(),
         0.0 => "0".into(),
+        _ if value.fract() == 0.0 && magnitude < 1e15 => {
+            format!("{}{}", if value < 0.0 { "-" } else { "" }, grouped(magnitude as u64))
+        }
         ..1e-4 => format!("{value:.1e}"),
         ..1.0 => format!("{value:.4}"),
         ..100.0 => format!("{value:.3}"),
@@ -234,8 +238,10 @@ mod tests {
         assert_eq!(Figure::percent("accuracy", 0.978).text(), "97.8 %");
         assert_eq!(Figure::percent("accuracy", f64::NAN).text(), "NaN");
         assert_eq!(Style::Seconds.text(1e300), duration(Duration::MAX));
-        assert_eq!(Style::Count.text(-1.0), "-1.000");
-        for (value, text) in [(3.1e-7, "3.1e-7"), (1.2345, "1.234"), (481.26, "481.3"), (2.5e7, "2.50e7")] {
+        assert_eq!(Style::Count.text(-1.0), "-1");
+        for (value, text) in
+            [(3.1e-7, "3.1e-7"), (1.2345, "1.234"), (481.26, "481.3"), (2.5e7, "25,000,000"), (-2.5e7 - 0.5, "-2.50e7")]
+        {
             assert_eq!(number(value), text);
         }
     }

@@ -40,7 +40,8 @@ pub(crate) fn plan_for(capture: &Capture) -> Result<SharedPlan, String> {
     }
     let mut guard = CACHE.lock().unwrap_or_else(|poison| poison.into_inner());
     let cache = guard.get_or_insert_with(|| Cache { plans: HashMap::new(), clock: 0, compiled: HashMap::new() });
-    if let Some(node) = first {
+    // Drawing a parameter is a step or two, once a shape; a loop over changing batches is more.
+    if let Some(node) = first.filter(|_| plan.steps.len() > 3) {
         cache.watch(node.location, node.outputs[0].shape);
     }
     if cache.plans.len() >= CAPACITY

@@ -68,7 +68,7 @@ impl Etude for Layers {
             OurDense::new(2, self.outputs).forward(&x)
         };
         let (first, again) = (ours(), ours());
-        session.say(format!("our own layer gives {first:?}"));
+        session.say(format!("our own layer gives {:.4?}", first.to_vec::<f32>()));
 
         let stack = Sequential::new().add(Linear::new(2, self.outputs).init()).add(Activation::Sigmoid.layer());
         let subclassed = Subclassed { dense: Linear::new(2, self.outputs).init() };

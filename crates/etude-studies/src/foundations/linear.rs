@@ -73,7 +73,7 @@ impl Etude for LinearRegression {
         y.eval()?;
         let rmse = |p: &Tensor, y: &Tensor| mse(p, y).sqrt();
         let (layer, error) = self.fit(&x, &y, rmse)?;
-        session.say(format!("weights {:?}, truth {TRUTH:?}", layer.weight.value()));
+        session.say(format!("weights {:.3?}, truth {TRUTH:?}", layer.weight.value().to_vec::<f32>()));
 
         // One example with a wild answer.
         let wild = &y + arange(self.examples).equal(0.0).to(DType::F32) * 200.0;

@@ -7,9 +7,10 @@
 //! p = σ(x·w + b)        J = −1/N Σ y·ln p + (1−y)·ln(1−p)
 //! ```
 //!
-//! On 569 tumours, 30 measurements each: is one malignant? The same neuron trained by the squared error `(p−y)²` learns
-//! more slowly, because that error's slope `2(p−y)·p(1−p)` vanishes just where the neuron is confidently wrong. The
-//! cross-entropy's slope is `p−y` (F18).
+//! On 569 tumours, 30 measurements each: is one malignant? Then the same neuron is made confidently wrong and has to find
+//! back, once by each loss. The squared error's slope `2(p−y)·p(1−p)` vanishes just where the neuron is sure and wrong;
+//! the cross-entropy's is `p−y`, as steep as it is wrong. That is why classes are learned with cross-entropy, and real
+//! values, where nothing saturates, with squares.
 
 use crate::study::Etude;
 use etude::Result;
@@ -38,9 +39,16 @@ impl Default for LogisticRegression {
 }
 
 impl LogisticRegression {
-    /// Trains a neuron by `loss` (of probabilities) and returns it with the accuracy before each step.
-    fn fit(&self, x: &Tensor, y: &Tensor, loss: impl Fn(&Tensor, &Tensor) -> Tensor) -> Result<(Linear, Vec<f64>)> {
-        let neuron = Linear::new(x.size(-1), 1).weights(Init::Zeros).init();
+    /// Trains a neuron that starts with all weights `start` by `loss` (of probabilities); returns it with the accuracy
+    /// before each step.
+    fn fit(
+        &self,
+        start: f64,
+        x: &Tensor,
+        y: &Tensor,
+        loss: impl Fn(&Tensor, &Tensor) -> Tensor,
+    ) -> Result<(Linear, Vec<f64>)> {
+        let neuron = Linear::new(x.size(-1), 1).weights(Init::Constant(start)).init();
         let mut step = Sgd::new(self.learning_rate).over(&neuron);
         let mut accuracies = Vec::new();
         for _ in 0..self.steps {
@@ -68,18 +76,20 @@ impl Etude for LogisticRegression {
             Ok((to_tensor(&set.inputs)?.to(DType::F32), Tensor::from_slice(&set.labels, set.len()).to(DType::F32)))
         };
         let ((x, y), (test_x, test_y)) = (part(&tumours.train)?, part(&tumours.test)?);
-        let (neuron, by_entropy) = self.fit(&x, &y, binary_cross_entropy)?;
-        let (_, by_squares) = self.fit(&x, &y, mse)?;
+        let (neuron, _) = self.fit(0.0, &x, &y, binary_cross_entropy)?;
+        // Large measurements mean malignant, which is class 0: weights of +1 are sure of the opposite.
+        let (_, by_entropy) = self.fit(1.0, &x, &y, binary_cross_entropy)?;
+        let (_, by_squares) = self.fit(1.0, &x, &y, mse)?;
 
         let p = no_grad(|| neuron.forward(&test_x)).squeeze(-1).sigmoid().to_vec::<f64>();
         let actual: Vec<usize> = test_y.to_vec::<f64>().iter().map(|&y| y as usize).collect();
         let predicted: Vec<usize> = p.iter().map(|&p| (p > 0.5) as usize).collect();
         let confusion = Confusion::of(2, &predicted, &actual);
         let area = metrics::auc(&p, &actual.iter().map(|&class| class == 1).collect::<Vec<_>>());
-        let reached = |curve: &[f64]| curve.iter().position(|&a| a >= 0.95).unwrap_or(curve.len()) as f64;
+        let reached = |curve: &[f64]| curve.iter().position(|&a| a >= 0.9).unwrap_or(curve.len()) as f64;
 
         let steps: Vec<f64> = (0..self.steps).map(|step| step as f64).collect();
-        let chart = Chart::new("Training accuracy").labels("step", "share right").percent();
+        let chart = Chart::new("Finding back from confidently wrong").labels("step", "share right").percent();
         let chart = chart.line("cross-entropy", steps.clone(), by_entropy.clone());
         session.picture("curves.png", &chart.line("squared error", steps, by_squares.clone()).to_png()?)?;
 
@@ -88,7 +98,7 @@ impl Etude for LogisticRegression {
         report.claim(Claim::at_least("test accuracy", confusion.accuracy(), self.claim).percent());
         report.claim(Claim::at_least("area under the ROC curve", area, 0.97));
         let lead = reached(&by_squares) - reached(&by_entropy);
-        report.claim(Claim::at_least("steps cross-entropy reaches 95 % earlier", lead, 1.0));
+        report.claim(Claim::at_least("steps cross-entropy is back at 90 % earlier", lead, 10.0));
         report.left("media/curves.png");
         Ok(report)
     }

@@ -54,9 +54,9 @@ impl Etude for Seeds {
         let one = bits(seed, 1, self.steps)?;
         let differing = |other: &[u32]| one.iter().zip(other).filter(|(a, b)| a != b).count() as f64;
         let mut report = Report::new();
-        for threads in [1, 2, 5] {
+        for threads in [2, 5] {
             let found = differing(&bits(seed, threads, self.steps)?);
-            report.claim(Claim::exactly(format!("weights that differ on {threads} threads"), found, 0.0));
+            report.claim(Claim::exactly(format!("weights that differ between 1 thread and {threads}"), found, 0.0));
         }
         let other = differing(&bits(seed + 1, 1, self.steps)?) / one.len() as f64;
         report.claim(Claim::at_least("weights that differ with another seed", other, 0.9).percent());
