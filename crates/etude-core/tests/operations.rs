@@ -150,3 +150,31 @@ fn names_are_unique_and_each_case_records_its_operation() {
         assert!(rows[..i].iter().all(|other| other.name != row.name), "two rows are called {}", row.name);
     }
 }
+
+/// Every name an operation of `src/ops` can record under: the literals in the bodies of its `fn name`.
+fn names_in_source(folder: &std::path::Path, names: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).expect("the crate's own source") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            names_in_source(&path, names);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("readable");
+        for body in text.split("fn name(&self) -> &'static str {").skip(1) {
+            // The body ends at the brace that closes the method, four blanks in.
+            let body = body.split("\n    }").next().unwrap_or_default();
+            let literals = body.split('"').skip(1).step_by(2);
+            names.extend(literals.map(|name| (name.to_string(), path.display().to_string())));
+        }
+    }
+}
+
+#[test]
+fn every_operation_has_its_row() {
+    let rows = table();
+    let mut names = Vec::new();
+    names_in_source(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops"), &mut names);
+    assert!(names.len() > 40, "only {} names found in the source", names.len());
+    let missing: Vec<_> = names.iter().filter(|(name, _)| !rows.iter().any(|row| row.name == name)).collect();
+    assert!(missing.is_empty(), "operations without a row in the table: {missing:?}");
+}
