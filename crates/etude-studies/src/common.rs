@@ -5,7 +5,7 @@ use etude::prelude::*;
 use etude::train::plot::{self, Chart, HeatMap, Images, Page, Picture};
 use etude::train::session::{load_model, picture_of};
 use etude::train::trainer::{Fitted, to_tensor};
-use etude::train::units::{self, Figure};
+use etude::train::units::{self, Figure, Style};
 use etude::train::{Predictions, RunFolder};
 use etude::{Error, Result};
 use std::path::Path;
@@ -70,9 +70,9 @@ pub fn digit_report(
     report.figures(
         "took",
         [
-            Figure::new("seconds", fitted.seconds),
+            Figure::new("time", fitted.seconds).style(Style::Seconds),
             Figure::new("examples a second", fitted.rate.round()),
-            Figure::new("peak memory MB", units::peak_memory().unwrap_or(0) as f64 / 1e6),
+            Figure::new("peak memory", units::peak_memory().unwrap_or(0) as f64).style(Style::Bytes),
         ],
     );
     report.table(found.confusion.scores_table(&test.classes));

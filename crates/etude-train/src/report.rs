@@ -219,6 +219,9 @@ impl Report {
 /// The closing lines of a run: figures, claims, what was left, what to do next. Tables are printed by themselves.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for table in &self.tables {
+            writeln!(f, "{}\n{table}", table.title)?;
+        }
         for (name, figures) in &self.figures {
             let texts: Vec<String> =
                 figures.iter().map(|figure| format!("{} {}", figure.name, figure.text())).collect();
