@@ -9,8 +9,10 @@ mod dropout;
 mod embedding;
 mod linear;
 mod norm;
+mod pool;
 mod position;
 mod recurrent;
+mod reshape;
 mod sequential;
 mod transformer;
 
@@ -22,8 +24,10 @@ pub use dropout::Dropout;
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use linear::{Linear, LinearConfig};
 pub use norm::{GroupNorm, LayerNorm, LocalResponseNorm, NormConfig, RmsNorm};
+pub use pool::Pool;
 pub use position::{LearnedPositions, SinusoidalPositions, sinusoidal_positions};
 pub use recurrent::{Gru, Lstm, RecurrentCell, RecurrentConfig, Rnn};
+pub use reshape::{Flatten, Unflatten, Upsample};
 pub use sequential::{Layer, Sequential};
 pub use transformer::{
     TransformerConfig, TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer,

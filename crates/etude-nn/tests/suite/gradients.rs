@@ -1,6 +1,6 @@
 //! Every layer's gradients, in f64, against two-sided differences along random directions.
 
-use etude_core::{DType, Shape, Tensor, grad, randn_in, random, training};
+use etude_core::{DType, Interpolation, PoolOptions, Shape, Tensor, grad, randn_in, random, training};
 use etude_nn::*;
 
 /// Half the distance between the two sides: the differences are then off by about its square, 1e-10.
@@ -101,9 +101,39 @@ fn feed_forward_layers() {
 }
 
 #[test]
+fn convolutions() {
+    plain("conv 1d", Conv1d::new(2, 3, 3).padding(1).stride(2).init(), &[2, 2, 6]);
+    plain("conv 2d", Conv2d::new(4, 6, 3).groups(2).dilation(2).init(), &[2, 4, 6, 7]);
+    plain("conv 2d, 3×3", Conv2d::new(3, 5, 3).padding(1).init(), &[1, 3, 9, 10]);
+    plain("conv 3d", Conv3d::new(1, 2, 2).init(), &[1, 1, 3, 3, 4]);
+    plain("transposed 1d", ConvTranspose1d::new(2, 3, 4).stride(2).padding(1).init(), &[2, 2, 3]);
+    plain("transposed 2d", ConvTranspose2d::new(2, 3, 3).stride(2).init(), &[1, 2, 3, 2]);
+    plain("transposed 3d", ConvTranspose3d::new(1, 2, 2).stride(2).init(), &[1, 1, 2, 2, 2]);
+    let stack = Sequential::new().add(Conv2d::new(1, 2, 3).init()).add(Activation::Tanh.layer()).add(Flatten::new());
+    plain("stack", stack.add(Linear::new(8, 2).init()), &[2, 1, 4, 4]);
+}
+
+#[test]
+fn pools_and_shapes() {
+    for (name, pool) in [
+        ("max", Pool::max(2)),
+        ("average", Pool::average(PoolOptions::new(3).stride(2).padding(1))),
+        ("adaptive max", Pool::adaptive_max(2)),
+        ("adaptive average", Pool::adaptive_average([2, 3])),
+        ("global max", Pool::global_max()),
+        ("global average", Pool::global_average()),
+    ] {
+        plain(name, pool, &[2, 2, 5, 7]);
+    }
+    plain("unflatten", Unflatten::new([2, 3]), &[2, 6]);
+    plain("upsample", Upsample::new(2.0, Interpolation::Linear { align_corners: false }), &[1, 2, 3, 4]);
+}
+
+#[test]
 fn norms() {
     check("batch norm", BatchNorm2d::new(3).init(), &[&[2, 3, 2, 2]], |layer, x| training(|| layer.forward(&x[0])));
     plain("batch norm, running", BatchNorm1d::new(3).init(), &[4, 3]);
+    plain("batch norm over volumes", BatchNorm3d::new(2).init(), &[1, 2, 2, 1, 2]);
     plain("instance norm", InstanceNorm::new(3).affine(true).init(), &[2, 3, 4]);
     plain("layer norm", LayerNorm::new([2, 3]).init(), &[2, 2, 3]);
     plain("group norm", GroupNorm::new(2, 4).init(), &[2, 4, 3]);
@@ -141,4 +171,33 @@ fn transformers() {
     check("decoder", config.norm_first(true).decoder_stack(1, true), &[&[2, 3, 4], &[2, 2, 4]], |stack, x| {
         training(|| stack.decode(&x[0], &x[1], &Masks::causal(), &Masks::none()))
     });
+}
+
+/// The layers of this crate, read off the list it exports, against the checks above, read off this file.
+#[test]
+fn every_layer_is_checked() {
+    let list = include_str!("../../src/layers/mod.rs");
+    let checks = include_str!("gradients.rs");
+    let exported = list
+        .split("pub use")
+        .skip(1)
+        .flat_map(|part| part.split(';').next().unwrap_or_default().split(|c: char| !c.is_alphanumeric() && c != '_'));
+    // Not layers; the Transformer's are made by a configuration, and checked in their stacks.
+    let parts = ["Masks", "Activation", "ActivationLayer", "Layer", "RecurrentCell", "BatchNorm"];
+    let parts = [
+        &parts[..],
+        &["TransformerEncoder", "TransformerEncoderLayer", "TransformerDecoder", "TransformerDecoderLayer"],
+    ]
+    .concat();
+    let layers: Vec<&str> = exported
+        .filter(|name| {
+            name.starts_with(|c: char| c.is_uppercase()) && !name.ends_with("Config") && !parts.contains(name)
+        })
+        .collect();
+    assert!(layers.len() > 20, "only {layers:?} found");
+    let missing: Vec<&&str> = layers
+        .iter()
+        .filter(|name| !checks.contains(&format!("{name}::")) && !checks.contains(&format!("{name}>")))
+        .collect();
+    assert!(missing.is_empty(), "layers without a gradient check: {missing:?}");
 }
