@@ -8,7 +8,8 @@ use etude::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
-/// An étude: its struct holds every knob, `Default` is the full run.
+/// An étude: its struct holds every knob, `Default` is the full run. A numeric knob's comment ends with the numbers it
+/// takes, both ends included, as in `/// Digits a step. [1..100000]`; settings outside of them are refused.
 pub trait Etude: Serialize + DeserializeOwned + Default {
     /// What it is called on the command line.
     const NAME: &'static str;
@@ -84,7 +85,8 @@ impl Study {
             text: E::TEXT,
             config: |settings| {
                 let start = if settings.quick { E::quick() } else { E::default() };
-                Ok(to_toml(&apply(E::NAME, &start, &settings.set)?, &docs::<E>()))
+                let docs = docs::<E>();
+                Ok(to_toml(&apply(E::NAME, &start, &settings.set, &docs)?, &docs))
             },
             knobs: || knobs(&E::default(), &docs::<E>()),
             run: |config, session| read::<E>(config)?.run(session),
@@ -95,7 +97,7 @@ impl Study {
 }
 
 fn read<E: Etude>(config: &str) -> Result<E> {
-    from_toml(E::NAME, &E::default(), config, "config.toml")
+    from_toml(E::NAME, &E::default(), config, "config.toml", &docs::<E>())
 }
 
 /// What each knob means: the doc comments of the struct in the étude's own source.

@@ -2,6 +2,7 @@
 //!
 //! A configuration is a plain serde struct with a `Default`; everything here is read off it. The text that explains a
 //! knob is the field's own doc comment, taken from the study's source ([`docs_from_source`]), so it stands in one place.
+//! It may end with the numbers the knob takes, both ends included: `[1..]`, `[0..1]`; they are shown and held.
 
 use crate::error::{Error, Result};
 use serde::Serialize;
@@ -27,21 +28,53 @@ pub fn knobs<C: Serialize>(defaults: &C, docs: &[(String, String)]) -> Vec<Knob>
     walk(&to_json(defaults), "", &mut |name, value| {
         // A nested field is explained under its own last name.
         let own = name.rsplit('.').next().unwrap_or(name);
-        let doc = docs.iter().find(|(n, _)| n == name).or_else(|| docs.iter().find(|(n, _)| n == own));
+        let doc = doc_of(docs, name).or_else(|| doc_of(docs, own));
         found.push(Knob {
             name: name.to_string(),
             default: show(value),
             takes: takes(value),
-            doc: doc.map(|(_, text)| text.clone()).unwrap_or_default(),
+            doc: doc.unwrap_or_default().to_string(),
         });
     });
     found
 }
 
+fn doc_of<'a>(docs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    docs.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
+}
+
+impl Knob {
+    /// The numbers it takes, both ends included, if its explanation ends with them.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        range(&self.doc)
+    }
+}
+
+/// The range an explanation ends with: `[1..]`, `[..8]` or `[0..1]`.
+fn range(doc: &str) -> Option<(f64, f64)> {
+    let (_, inside) = doc.trim_end().strip_suffix(']')?.rsplit_once('[')?;
+    let (low, high) = inside.split_once("..")?;
+    let end = |text: &str, open: f64| if text.is_empty() { Some(open) } else { text.parse().ok() };
+    Some((end(low, f64::NEG_INFINITY)?, end(high, f64::INFINITY)?))
+}
+
+/// The first number in `value` that lies outside of `range`.
+fn outside(value: &Value, range: (f64, f64)) -> Option<f64> {
+    match value {
+        Value::Array(items) => items.iter().find_map(|item| outside(item, range)),
+        _ => value.as_f64().filter(|number| !(range.0..=range.1).contains(number)),
+    }
+}
+
 /// Applies settings of the form `name=value` to a configuration, one after another.
 ///
-/// `study` names it in errors. A value is read as TOML; what is no TOML is taken as text.
-pub fn apply<C: Serialize + DeserializeOwned>(study: &str, config: &C, settings: &[impl AsRef<str>]) -> Result<C> {
+/// `study` names it in errors. A value is read as TOML; what is no TOML is taken as text. `docs` hold the ranges.
+pub fn apply<C: Serialize + DeserializeOwned>(
+    study: &str,
+    config: &C,
+    settings: &[impl AsRef<str>],
+    docs: &[(String, String)],
+) -> Result<C> {
     let mut tree = to_json(config);
     for setting in settings {
         let setting = setting.as_ref();
@@ -50,14 +83,20 @@ pub fn apply<C: Serialize + DeserializeOwned>(study: &str, config: &C, settings:
         };
         let (name, text) = (name.trim(), text.trim());
         // A knob that is text takes its value literally: `--set name=1e5` is not a number there.
-        set::<C>(study, &mut tree, name, parse(text), text)?;
+        set::<C>(study, &mut tree, name, parse(text), text, docs)?;
     }
     from_json(&tree).map_err(|e| Error::new(format!("{study}: {e}")))
 }
 
 /// Reads the text of a `config.toml` over the defaults: names it lacks keep their default, names it should not have
 /// are errors. `place` names the file in errors.
-pub fn from_toml<C: Serialize + DeserializeOwned>(study: &str, defaults: &C, text: &str, place: &str) -> Result<C> {
+pub fn from_toml<C: Serialize + DeserializeOwned>(
+    study: &str,
+    defaults: &C,
+    text: &str,
+    place: &str,
+    docs: &[(String, String)],
+) -> Result<C> {
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
         let line = e.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         Error::at(place, format!("line {line}: {}", first_line(e.message())))
@@ -67,7 +106,7 @@ pub fn from_toml<C: Serialize + DeserializeOwned>(study: &str, defaults: &C, tex
     flatten_toml(&tree, "", toml::Value::Table(table), &mut given);
     for (name, value) in given {
         let text = value.to_string();
-        set::<C>(study, &mut tree, &name, Some(value), &text).map_err(|e| Error::at(place, e.to_string()))?;
+        set::<C>(study, &mut tree, &name, Some(value), &text, docs).map_err(|e| Error::at(place, e.to_string()))?;
     }
     from_json(&tree).map_err(|e| Error::at(place, format!("{study}: {e}")))
 }
@@ -166,6 +205,7 @@ fn set<C: DeserializeOwned>(
     name: &str,
     value: Option<toml::Value>,
     text: &str,
+    docs: &[(String, String)],
 ) -> Result<()> {
     let mut names = Vec::new();
     walk(tree, "", &mut |name, _| names.push(name.to_string()));
@@ -189,6 +229,13 @@ fn set<C: DeserializeOwned>(
         return Ok(());
     }
     let value = convert(&before, value, text).ok_or_else(|| wrong(""))?;
+    if let Some(limits) = doc_of(docs, name).and_then(range)
+        && let Some(number) = outside(&value, limits)
+    {
+        let (low, high) = limits;
+        let bound = if number < low { format!("{low} at least") } else { format!("{high} at most") };
+        return Err(wrong(&format!(": {bound}")));
+    }
     // The struct knows more than the kind: ranges of integers, names of variants, lengths of lists.
     put(value).map_err(|e| wrong(&format!(": {e}")))
 }

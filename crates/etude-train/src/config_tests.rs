@@ -50,7 +50,7 @@ fn defaults() -> Config {
 }
 
 fn one(setting: &str) -> std::result::Result<Config, String> {
-    apply("lenet", &defaults(), &[setting]).map_err(|e| e.to_string())
+    apply("lenet", &defaults(), &[setting], &[]).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn sets_every_kind() {
     assert!(!one("shuffle=false").unwrap().shuffle);
     assert_eq!(one("patience=4").unwrap().patience, Some(4));
     assert_eq!(one("optimiser.momentum=0").unwrap().optimiser.momentum, 0.0);
-    assert_eq!(apply("lenet", &defaults(), &["patience=4", "patience=none"]).unwrap(), defaults());
+    assert_eq!(apply("lenet", &defaults(), &["patience=4", "patience=none"], &[]).unwrap(), defaults());
     assert_eq!(one("name=none").unwrap().name, "none");
-    assert_eq!(apply("lenet", &defaults(), &[] as &[&str]).unwrap(), defaults());
+    assert_eq!(apply("lenet", &defaults(), &[] as &[&str], &[]).unwrap(), defaults());
 }
 
 #[test]
@@ -130,13 +130,13 @@ fn toml_goes_out_and_comes_back() {
     assert!(text.starts_with("# Passes over the data.\nepochs = 8\n# Step size"), "{text}");
     assert!(text.contains("learning_rate = 0.1\n") && text.contains("# patience is not set"), "{text}");
     assert!(text.ends_with("\n# The optimiser's own.\n[optimiser]\nmomentum = 0.9\n"), "{text}");
-    let elsewhere = apply("lenet", &defaults(), &["epochs=1", "optimiser.momentum=0.5", "name=x"]).unwrap();
-    assert_eq!(from_toml("lenet", &elsewhere, &text, "config.toml").unwrap(), config);
+    let elsewhere = apply("lenet", &defaults(), &["epochs=1", "optimiser.momentum=0.5", "name=x"], &[]).unwrap();
+    assert_eq!(from_toml("lenet", &elsewhere, &text, "config.toml", &[]).unwrap(), config);
 }
 
 #[test]
 fn foreign_toml_is_explained() {
-    let read = |text: &str| from_toml("lenet", &defaults(), text, "c.toml").map_err(|e| e.to_string());
+    let read = |text: &str| from_toml("lenet", &defaults(), text, "c.toml", &[]).map_err(|e| e.to_string());
     assert_eq!(read("epochs = 2").unwrap().epochs, 2);
     assert!(
         read("[optimiser]\nmomentun = 1").unwrap_err().starts_with("c.toml: lenet has no knob `optimiser.momentun`")
@@ -155,4 +155,24 @@ fn nearest_names() {
     assert_eq!(nearest("x", []), None);
     assert_eq!(distance("ab", "ba"), 1);
     assert_eq!(distance("", "abc"), 3);
+}
+
+#[test]
+fn ranges_end_an_explanation_and_are_held() {
+    let docs: Vec<(String, String)> =
+        [("epochs", "Passes. [1..9]"), ("hidden", "Widths. [1..]"), ("learning_rate", "Step [a]. [0..1]")]
+            .map(|(name, text)| (name.to_string(), text.to_string()))
+            .into();
+    let one = |setting: &str| apply("lenet", &defaults(), &[setting], &docs).map_err(|e| e.to_string());
+    assert_eq!(one("epochs=9").unwrap().epochs, 9);
+    assert_eq!(one("epochs=0").unwrap_err(), "lenet: `epochs` takes a whole number, not `0`: 1 at least (it is 8 now)");
+    assert!(one("epochs=10").unwrap_err().contains("9 at most"));
+    assert!(one("hidden=[4, 0]").unwrap_err().contains("1 at least"));
+    assert!(one("learning_rate=-0.1").unwrap_err().contains("0 at least"));
+    assert!(
+        from_toml("lenet", &defaults(), "epochs = 0", "c.toml", &docs).unwrap_err().to_string().contains("1 at least")
+    );
+    let knobs = knobs(&defaults(), &docs);
+    assert_eq!(knobs.iter().find(|knob| knob.name == "hidden").unwrap().range(), Some((1.0, f64::INFINITY)));
+    assert_eq!(knobs.iter().find(|knob| knob.name == "shuffle").unwrap().range(), None);
 }

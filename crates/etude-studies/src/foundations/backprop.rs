@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Backprop {
-    /// Steps of gradient descent.
+    /// Steps of gradient descent. [1..10000000]
     pub steps: u64,
-    /// The step size.
+    /// The step size. [0..]
     pub learning_rate: f64,
 }
 
@@ -61,8 +61,9 @@ impl Etude for Backprop {
         let mut report = Report::new();
         let mut table = Table::new("first steps", ["step", "w", "y", "loss", "dL/dw"]);
         for i in 0..weights.len().min(5) {
-            let cells = [i as f64, weights[i], weights[i], losses[i], slopes[i]];
-            table.row(cells.map(|value| format!("{value:.4}")));
+            let y = weights[i]; // w·x with x = 1
+            let values = [weights[i], y, losses[i], slopes[i]].map(|value| format!("{value:.4}"));
+            table.row(std::iter::once(i.to_string()).chain(values));
         }
         report.table(table);
         report.claim(Claim::exactly("first loss", losses[0], 64.0));

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct GradientCheck {
-    /// Half the distance between the two points.
+    /// Half the distance between the two points. [1e-12..1]
     pub epsilon: f64,
-    /// Largest disagreement claimed.
+    /// Largest disagreement claimed. [0..1]
     pub tolerance: f64,
 }
 
@@ -45,7 +45,7 @@ impl Etude for GradientCheck {
     const ROWS: &'static [&'static str] = &["F7"];
     const TEXT: &'static str = include_str!("gradcheck.rs");
 
-    fn run(self, session: &mut Session) -> Result<Report> {
+    fn run(self, _session: &mut Session) -> Result<Report> {
         let draw = |shape: &[usize]| etude::core::randn_in(Shape::new(shape), DType::F64);
         let x = draw(&[5, 1, 6, 6]);
         let x = Tensor::from_slice(&x.to_vec::<f64>(), x.shape());
@@ -71,7 +71,6 @@ impl Etude for GradientCheck {
             let slope = |k| (loss_at(k, self.epsilon) - loss_at(k, -self.epsilon)) / (2.0 * self.epsilon);
             let by_steps: Vec<f64> = (0..values.len()).map(slope).collect();
             let disagreement = distance(&exact, &by_steps);
-            session.say(format!("{:<12} {disagreement:.2e}", ["kernel", "weight", "bias"][i]));
             table.row([
                 ["kernel", "weight", "bias"][i].to_string(),
                 values.len().to_string(),

@@ -44,7 +44,7 @@ impl Forward for Subclassed {
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Layers {
-    /// Outputs of the layer.
+    /// Outputs of the layer. [1..100000]
     pub outputs: usize,
 }
 

@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct LinearRegression {
-    /// Examples.
+    /// Examples. [8..10000000]
     pub examples: usize,
-    /// Steps over all examples.
+    /// Steps over all examples. [1..10000000]
     pub steps: u64,
-    /// Adam's step size.
+    /// Adam's step size. [0..]
     pub learning_rate: f64,
-    /// Deviation of the noise.
+    /// Deviation of the noise. [0..1000]
     pub noise: f64,
 }
 

@@ -24,11 +24,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct LogisticRegression {
-    /// Steps of gradient descent over all training examples.
+    /// Steps of gradient descent over all training examples. [1..10000000]
     pub steps: u64,
-    /// The step size.
+    /// The step size. [0..]
     pub learning_rate: f64,
-    /// Smallest test accuracy claimed.
+    /// Smallest test accuracy claimed. [0..1]
     pub claim: f64,
 }
 

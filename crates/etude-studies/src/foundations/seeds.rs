@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Seeds {
-    /// Training steps of each run.
+    /// Training steps of each run. [1..10000000]
     pub steps: u64,
 }
 

@@ -21,11 +21,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct SoftmaxRegression {
-    /// Steps over all training examples.
+    /// Steps over all training examples. [1..10000000]
     pub steps: u64,
-    /// Adam's step size.
+    /// Adam's step size. [0..]
     pub learning_rate: f64,
-    /// Units of the hidden layer, where there is one.
+    /// Units of the hidden layer, where there is one. [1..16384]
     pub hidden: usize,
 }
 

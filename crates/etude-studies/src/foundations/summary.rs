@@ -46,15 +46,15 @@ impl Forward for CharacterModel {
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct SummaryTable {
-    /// Characters.
+    /// Characters. [1..1000000]
     pub vocabulary: usize,
-    /// Width of a character's vector.
+    /// Width of a character's vector. [1..16384]
     pub width: usize,
-    /// Units of the LSTM.
+    /// Units of the LSTM. [1..16384]
     pub units: usize,
-    /// Sequences a batch.
+    /// Sequences a batch. [1..100000]
     pub batch: usize,
-    /// Characters a sequence.
+    /// Characters a sequence. [1..100000]
     pub length: usize,
 }
 

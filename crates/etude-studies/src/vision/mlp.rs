@@ -51,21 +51,21 @@ impl Forward for DenseNet {
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Mlp {
-    /// Times all training digits are seen.
+    /// Times all training digits are seen. [0..100000]
     pub epochs: u64,
-    /// Digits a step.
+    /// Digits a step. [1..100000]
     pub batch: usize,
-    /// Units in each hidden layer.
+    /// Units in each hidden layer. [1..16384]
     pub hidden: usize,
-    /// Adam's step size at the start; it falls to a tenth along half a cosine.
+    /// Adam's step size at the start; it falls to a tenth along half a cosine. [0..]
     pub learning_rate: f64,
-    /// Epochs without a lower validation loss before training ends.
+    /// Epochs without a lower validation loss before training ends. [1..]
     pub patience: u64,
-    /// Largest random turn of a training digit, in degrees.
+    /// Largest random turn of a training digit, in degrees. [0..180]
     pub rotation: f64,
-    /// Most pixels a training digit is shifted by.
+    /// Most pixels a training digit is shifted by. [0..27]
     pub shift: usize,
-    /// Smallest test accuracy the run claims.
+    /// Smallest test accuracy the run claims. [0..1]
     pub claim: f64,
 }
 
