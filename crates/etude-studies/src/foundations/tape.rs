@@ -16,6 +16,7 @@
 
 use crate::study::Etude;
 use etude::prelude::*;
+use etude::train::plot::Graph;
 use etude::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +24,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Tape {
-    /// Elements of `a` and `b`.
+    /// Elements of `a` and `b`. [1..10000000]
     pub size: usize,
-    /// The point at which `y = x·x` is differentiated.
+    /// The point at which `y = x·x` is differentiated. [-1e6..1e6]
     pub x: f64,
 }
 
@@ -68,6 +69,18 @@ impl Etude for Tape {
         let symbolic = d.to_vec::<f32>();
         session.say(format!("storing c and d: {} bytes; d alone: {} bytes", both.peak_bytes, alone.peak_bytes));
 
+        // The graph that was recorded, with the way back that `backward` adds to it.
+        let (va, vb) = (a.variable(), b.variable());
+        let [c, d] = program(&va, &vb);
+        let back = d.sum(..).backward_keeping()?;
+        let slope_of = |v: &Tensor| back.get(v).cloned().ok_or_else(|| Error::new("d depends on a and b"));
+        let (da, db) = (slope_of(&va)?, slope_of(&vb)?);
+        let values = [("a", 0, &va), ("b", 0, &vb), ("c", 0, &c), ("d", 0, &d)];
+        let named = [&values[..], &[("∂d/∂a", 1, &da), ("∂d/∂b", 1, &db)]].concat();
+        session
+            .picture("graph.png", &Graph::of("c = b·a, d = c + 1: values, and the gradients of d", &named).to_png()?)?;
+        let slopes = [&da, &db].map(|slope| slope.to_vec::<f32>());
+
         // The tape, walked backwards.
         let x = tensor(self.x).variable();
         let y = &x * &x;
@@ -82,9 +95,12 @@ impl Etude for Tape {
         report.claim(Claim::exactly("threes, symbolic", count_of(&symbolic, 3.0), self.size as f64));
         report.claim(Claim::exactly("values computed while recording", computed_early as u8 as f64, 0.0));
         report.claim(Claim::at_most("memory of the symbolic plan, as a share", share(alone, both), 0.5));
+        report.claim(Claim::exactly("∂d/∂a = b, everywhere", count_of(&slopes[0], 2.0), self.size as f64));
+        report.claim(Claim::exactly("∂d/∂b = a, everywhere", count_of(&slopes[1], 1.0), self.size as f64));
         report.claim(Claim::exactly("dy/dx with the tape kept", kept, 2.0 * self.x));
         report.claim(Claim::exactly("dy/dx", once, 2.0 * self.x));
         report.claim(Claim::exactly("tapes left after one walk", !gone as u8 as f64, 0.0));
+        report.left("media/graph.png");
         Ok(report)
     }
 }

@@ -1,5 +1,5 @@
 //! Charts and image sheets as PNG files, without system fonts: curves, scatters, bars, histograms, decision regions,
-//! heat maps, confusion matrices, grids of pictures, and pages of several of these.
+//! heat maps, confusion matrices, grids of pictures, recorded graphs, and pages of several of these.
 //!
 //! ```
 //! use etude_train::plot::Chart;
@@ -17,6 +17,7 @@ mod canvas;
 mod chart;
 mod chart_draw;
 mod colour;
+mod graph;
 mod heat;
 mod images;
 mod page;
@@ -27,6 +28,7 @@ pub(crate) mod ticks;
 pub use canvas::{Align, Canvas, Place, Rect};
 pub use chart::{Chart, smoothed};
 pub use colour::{Colour, ColourMap, series};
+pub use graph::Graph;
 pub use heat::{HeatMap, confusion};
 pub use images::Images;
 pub use page::{Page, Panel};

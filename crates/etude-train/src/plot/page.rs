@@ -1,7 +1,7 @@
 //! Several charts on one sheet.
 
 use super::canvas::{Canvas, Rect};
-use super::{Chart, HeatMap, Images};
+use super::{Chart, Graph, HeatMap, Images};
 use crate::error::Result;
 use std::path::Path;
 
@@ -14,6 +14,8 @@ pub enum Panel {
     HeatMap(Box<HeatMap>),
     /// Pictures.
     Images(Images),
+    /// A recorded graph.
+    Graph(Graph),
 }
 
 impl From<Chart> for Panel {
@@ -34,12 +36,19 @@ impl From<Images> for Panel {
     }
 }
 
+impl From<Graph> for Panel {
+    fn from(graph: Graph) -> Self {
+        Panel::Graph(graph)
+    }
+}
+
 impl Panel {
     fn wanted(&self) -> (f32, f32) {
         match self {
             Panel::Chart(chart) => chart.size,
             Panel::HeatMap(map) => map.wanted(),
             Panel::Images(images) => images.wanted(),
+            Panel::Graph(graph) => graph.wanted(),
         }
     }
 
@@ -48,6 +57,7 @@ impl Panel {
             Panel::Chart(chart) => chart.draw(canvas, area),
             Panel::HeatMap(map) => map.draw(canvas, area),
             Panel::Images(images) => images.draw(canvas, area),
+            Panel::Graph(graph) => graph.draw(canvas, area),
         }
     }
 }
