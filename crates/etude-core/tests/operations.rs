@@ -178,3 +178,20 @@ fn every_operation_has_its_row() {
     let missing: Vec<_> = names.iter().filter(|(name, _)| !rows.iter().any(|row| row.name == name)).collect();
     assert!(missing.is_empty(), "operations without a row in the table: {missing:?}");
 }
+
+/// Axes of size 0 and 1 are where shape arithmetic goes wrong: every differentiable operation is checked on both.
+#[test]
+fn every_differentiable_operation_has_awkward_shapes() {
+    let mut missing = Vec::new();
+    for row in table() {
+        let differentiable: Vec<&Case> =
+            row.cases.iter().filter(|case| case.smooth && !case.shapes.is_empty()).collect();
+        for size in [0, 1] {
+            let there = differentiable.iter().any(|case| case.shapes.iter().any(|shape| shape.contains(&size)));
+            if !differentiable.is_empty() && !there {
+                missing.push(format!("{}: size {size}", row.name));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "operations without a gradient check on an axis of that size: {missing:?}");
+}

@@ -233,6 +233,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let relu = vec![
         case("relu", Tensor::relu, |x| x.max(0.0)),
         Case::new("relu of nothing", &[&[2, 0]], |x| x[0].relu()),
+        Case::new("relu of a column", &[&[5, 1]], |x| x[0].relu()),
         Case::new("relu of whole numbers", &[&[7]], |x| x[0].relu())
             .dtype(DType::I32)
             .reference(|x| x[0].iter().map(|x| x.max(0.0)).collect()),
@@ -248,6 +249,8 @@ pub(crate) fn rows() -> Vec<Row> {
             (0..12).map(|i| x[0][i] * slope(i)).collect()
         }),
         Case::new("prelu with one slope", &[&[5], &[1]], |x| x[0].prelu(&x[1])),
+        Case::new("prelu of nothing", &[&[0, 3], &[3]], |x| x[0].prelu(&x[1])),
+        Case::new("gelu and softplus of nothing", &[&[2, 0]], |x| x[0].gelu() * x[0].softplus()),
         case("elu", |x| x.elu(1.3), |x| if x > 0.0 { x } else { 1.3 * x.exp_m1() }),
         case("selu", Tensor::selu, |x| SELU.0 * if x > 0.0 { x } else { SELU.1 * x.exp_m1() }),
         case("celu", |x| x.celu(0.7), |x| if x > 0.0 { x } else { 0.7 * (x / 0.7).exp_m1() }),

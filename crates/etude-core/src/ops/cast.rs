@@ -58,6 +58,7 @@ pub(crate) fn rows() -> Vec<Row> {
         through(DType::F32).discrete().reference(|x| x[0].iter().map(|&v| v as f32 as f64).collect()),
         through(DType::Bool).discrete().reference(|x| x[0].iter().map(|&v| (v != 0.0) as u8 as f64).collect()),
         Case::new("f64 from an f32 of it", &[&[0, 2]], |x| x[0].to(DType::F32).to(DType::F64)),
+        Case::new("one number", &[&[1]], |x| x[0].to(DType::F64).square()),
     ];
     vec![Row { name: "cast", cases }]
 }

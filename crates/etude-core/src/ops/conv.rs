@@ -390,6 +390,8 @@ pub(crate) fn rows() -> Vec<Row> {
                 forward([&[1, 2, 4, 3], &[1, 2, 3, 2]], uneven),
                 forward([&[1, 2, 5, 4], &[4, 1, 2, 2]], plain.stride(2).groups(2)),
                 forward([&[3, 1, 1, 1], &[2, 1, 1, 1]], plain),
+                forward([&[0, 1, 3, 3], &[2, 1, 2, 2]], plain),
+                forward([&[1, 0, 3, 3], &[2, 0, 2, 2]], plain),
                 forward([&[1, 1, 2, 2], &[1, 1, 3, 3]], plain.padding(1)),
                 Case::new("conv2d of views with a bias", &[&[2, 4, 3], &[1, 3, 2, 2], &[1, 1, 1]], |x| {
                     let image = x[0].permute([2, 0, 1]).unsqueeze(0).flip(-1);
@@ -398,12 +400,14 @@ pub(crate) fn rows() -> Vec<Row> {
             ],
             vec![
                 forward([&[1, 2, 3, 2, 2], &[2, 2, 2, 1, 2]], plain),
+                forward([&[0, 2, 3, 2, 2], &[2, 2, 2, 1, 2]], plain),
                 forward([&[1, 2, 3, 2, 3], &[2, 1, 2, 2, 1]], plain.stride([2, 1, 2]).padding([1, 0, 0]).groups(2)),
             ],
         ],
         [
             vec![
                 transposed([&[2, 3, 4], &[3, 2, 3]], plain),
+                transposed([&[0, 3, 4], &[3, 2, 3]], plain),
                 transposed(
                     [&[1, 4, 3], &[4, 1, 2]],
                     plain.stride(3).padding(1).dilation(2).groups(2).output_padding(2),
@@ -416,15 +420,25 @@ pub(crate) fn rows() -> Vec<Row> {
                 transposed([&[1, 1, 2, 2], &[1, 1, 2, 2]], plain.dilation(3).output_padding(2)),
                 transposed([&[0, 2, 2, 2], &[2, 1, 2, 2]], plain),
             ],
-            vec![transposed([&[1, 2, 2, 1, 2], &[2, 1, 2, 2, 1]], plain.stride([2, 1, 1]).output_padding([1, 0, 0]))],
+            vec![
+                transposed([&[1, 2, 2, 1, 2], &[2, 1, 2, 2, 1]], plain.stride([2, 1, 1]).output_padding([1, 0, 0])),
+                transposed([&[1, 0, 2, 1, 2], &[0, 1, 2, 2, 1]], plain),
+            ],
         ],
         [
-            vec![weight([&[2, 2, 5], &[2, 1, 2]], plain.stride(2).groups(1), [1, 1, 3])],
+            vec![
+                weight([&[2, 2, 5], &[2, 1, 2]], plain.stride(2).groups(1), [1, 1, 3]),
+                weight([&[0, 2, 5], &[0, 1, 2]], plain.stride(2), [1, 1, 3]),
+            ],
             vec![
                 weight([&[1, 2, 4, 3], &[1, 1, 2, 3]], uneven, [1, 3, 2]),
+                weight([&[0, 2, 3, 3], &[0, 2, 2, 2]], plain, [1, 2, 2]),
                 weight([&[2, 2, 3, 3], &[2, 2, 2, 2]], plain.groups(2), [1, 2, 2]),
             ],
-            vec![weight([&[1, 1, 3, 2, 2], &[1, 2, 2, 1, 2]], plain, [2, 2, 1])],
+            vec![
+                weight([&[1, 1, 3, 2, 2], &[1, 2, 2, 1, 2]], plain, [2, 2, 1]),
+                weight([&[0, 1, 3, 2, 2], &[0, 2, 2, 1, 2]], plain, [2, 2, 1]),
+            ],
         ],
     ];
     let named = cases.into_iter().flatten().zip(NAMES.iter().flatten());

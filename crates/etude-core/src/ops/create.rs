@@ -390,6 +390,8 @@ pub(crate) fn rows() -> Vec<Row> {
             .reference(|x| (0..9).map(|i| if i % 3 <= i / 3 { x[0][i] * x[0][i] } else { 0.0 }).collect()),
         Case::new("triu", &[&[2, 3]], |x| x[0].triu(1))
             .reference(|x| (0..6).map(|i| if i % 3 > i / 3 { x[0][i] } else { 0.0 }).collect()),
+        Case::new("tril of a row", &[&[1, 3]], |x| x[0].tril(1).square()),
+        Case::new("triu of nothing", &[&[0, 3]], |x| x[0].triu(0)),
     ];
     let drawn = |name: &'static str, run: fn() -> Tensor| Row {
         name,

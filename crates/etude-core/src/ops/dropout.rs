@@ -53,6 +53,8 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new("outside training", &[&[3, 4]], |x| x[0].dropout(0.5)).reference(|x| x[0].clone()),
         Case::new("dropout", &[&[4, 5]], |x| repeatable(|| x[0].dropout(0.3).square())),
         Case::new("dropout2d", &[&[2, 3, 2, 2]], |x| repeatable(|| x[0].dropout2d(0.5))),
+        Case::new("nothing", &[&[0, 5]], |x| repeatable(|| x[0].dropout(0.3).square())),
+        Case::new("one channel", &[&[2, 1, 3]], |x| repeatable(|| x[0].dropout2d(0.5).square())),
         Case::new("everything", &[&[2, 3]], |x| repeatable(|| x[0].dropout(1.0))).reference(|_| vec![0.0; 6]),
         Case::new("channels go as one", &[&[20, 3, 2]], |x| {
             let kept = repeatable(|| x[0].ones_like().dropout2d(0.5));

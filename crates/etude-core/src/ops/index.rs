@@ -416,6 +416,8 @@ pub(crate) fn rows() -> Vec<Row> {
         case("index_select of an inner axis", &[&[2, 3, 2]], &pick, |x, i| x[0].index_select(1, i).square()),
         case("index_select of the last axis", &[&[2, 3]], &pick, |x, i| x[0].index_select(-1, &i.to(DType::I32))),
         case("index_select of nothing", &[&[3, 2]], &none, |x, i| x[0].index_select(0, i)),
+        case("index_select of rows of nothing", &[&[3, 0]], &pick, |x, i| x[0].index_select(0, i)),
+        case("index_select of one", &[&[1, 2]], &places(&[0, -1, 0], &[3]), |x, i| x[0].index_select(0, i).square()),
         case("index_select by a number", &[&[3, 2]], &Tensor::scalar_int(-1), |x, i| {
             x[0].index_select(0, &i.flatten())
         })
@@ -433,6 +435,9 @@ pub(crate) fn rows() -> Vec<Row> {
         }),
         case("index_add along the last axis", &[&[2, 3], &[2, 4]], &pick, |x, i| x[0].index_add(-1, i, &x[1]).square()),
         case("index_add of nothing", &[&[3, 2], &[0, 2]], &none, |x, i| x[0].index_add(0, i, &x[1])),
+        case("index_add to one", &[&[1, 2], &[2, 2]], &places(&[0, 0], &[2]), |x, i| {
+            x[0].index_add(0, i, &x[1]).square()
+        }),
     ];
     let gather = vec![
         case("gather", &[&[3, 2]], &table, |x, i| x[0].gather(0, i))
@@ -442,12 +447,17 @@ pub(crate) fn rows() -> Vec<Row> {
         }),
         case("gather an inner axis", &[&[2, 3, 2]], &places(&[2, 0, -1, 1], &[2, 1, 2]), |x, i| x[0].gather(1, i)),
         case("gather nothing", &[&[3, 2]], &places(&[], &[0, 2]), |x, i| x[0].gather(0, i)),
+        case("gather from columns of nothing", &[&[3, 0]], &places(&[], &[2, 0]), |x, i| x[0].gather(0, i)),
+        case("gather from one", &[&[1, 2]], &places(&[0, -1], &[1, 2]), |x, i| x[0].gather(0, i).square()),
     ];
     let scatter_add = vec![
         case("scatter_add", &[&[3, 2], &[2, 2]], &table, |x, i| x[0].scatter_add(0, i, &x[1])).reference(|x| {
             let mut y = x[0].clone();
             [0, 5, 4, 5].iter().zip(&x[1]).for_each(|(&at, v)| y[at] += v);
             y
+        }),
+        case("scatter_add of nothing", &[&[3, 2], &[0, 2]], &places(&[], &[0, 2]), |x, i| {
+            x[0].scatter_add(0, i, &x[1])
         }),
         case("scatter_add and square", &[&[2, 3, 2], &[2, 1, 2]], &places(&[2, 0, -1, 1], &[2, 1, 2]), |x, i| {
             x[0].scatter_add(1, i, &x[1]).square()

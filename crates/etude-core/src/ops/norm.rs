@@ -494,6 +494,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new("statistics without parameters", &[&[5, 2]], move |x| all(x, &[5, 2])),
         Case::new("beta alone", &[&[3, 2, 2], &[2]], move |x| x[0].batch_norm(None, Some(&x[1]), epsilon).0),
         Case::new("no channels", &[&[3, 0, 2]], move |x| x[0].batch_norm(None, None, epsilon).0),
+        Case::new("one channel", &[&[4, 1, 2], &[1]], move |x| x[0].batch_norm(Some(&x[1]), None, epsilon).0),
         Case::new("given statistics", &[&[3, 2, 2], &[2], &[2], &[2], &[2]], move |x| {
             x[0].batch_norm_with(&x[1], &x[2], Some(&x[3]), Some(&x[4]), epsilon)
         })
@@ -507,24 +508,33 @@ pub(crate) fn rows() -> Vec<Row> {
     ];
     // The kernels of the gradients against what they mean: x, γ and the gradient of y; all three results in one.
     let whole = |parts: Vec<Tensor>| cat(&parts.iter().map(Tensor::flatten).collect::<Vec<_>>(), 0);
-    let of_layer = Case::new("less its meaning", &[&[4, 7], &[7], &[4, 7]], move |x| {
+    let of_layer = move |x: &[Tensor]| {
         let operation = LayerNorm { axes: 1, epsilon, gamma: true, beta: false };
         let y = Tensor::record_many(operation.clone(), &[&x[0], &x[1]]);
         let inputs = [&x[0], &x[1], &y[1], &y[2], &x[2]].map(Tensor::clone);
         let meaning = LayerNormGradient(operation.clone()).meaning(&inputs).expect("it has a meaning");
         whole(Tensor::record_many(LayerNormGradient(operation), &inputs.each_ref())) - whole(meaning)
-    });
-    let of_batch = Case::new("less its meaning", &[&[4, 3, 5], &[3], &[4, 3, 5]], move |x| {
+    };
+    let of_batch = move |x: &[Tensor]| {
         let operation = BatchNorm { epsilon, gamma: true, beta: false };
         let y = Tensor::record_many(operation.clone(), &[&x[0], &x[1]]);
         let inputs = [&x[0], &x[1], &y[1], &y[2], &x[2]].map(Tensor::clone);
         let meaning = BatchNormGradient(operation.clone()).meaning(&inputs).expect("it has a meaning");
         whole(Tensor::record_many(BatchNormGradient(operation), &inputs.each_ref())) - whole(meaning)
+    };
+    let none = |elements: usize| move |_: &[Vec<f64>]| vec![0.0; elements];
+    let of_layer = [(4, 7), (3, 1), (0, 2)].map(|(rows, width)| {
+        Case::new(format!("less its meaning, {rows} × {width}"), &[&[rows, width], &[width], &[rows, width]], of_layer)
+            .reference(none(rows * width + 2 * width))
+    });
+    let of_batch = [(4, 3, 5), (3, 1, 1), (2, 0, 3)].map(|(b, c, n)| {
+        Case::new(format!("less its meaning, {b} × {c} × {n}"), &[&[b, c, n], &[c], &[b, c, n]], of_batch)
+            .reference(none(b * c * n + 2 * c))
     });
     vec![
         Row { name: "layer_norm", cases: layer },
         Row { name: "batch_norm", cases: batch },
-        Row { name: "layer_norm_gradient", cases: vec![of_layer.reference(|_| vec![0.0; 4 * 7 + 7 + 7])] },
-        Row { name: "batch_norm_gradient", cases: vec![of_batch.reference(|_| vec![0.0; 4 * 3 * 5 + 3 + 3])] },
+        Row { name: "layer_norm_gradient", cases: of_layer.into() },
+        Row { name: "batch_norm_gradient", cases: of_batch.into() },
     ]
 }

@@ -557,6 +557,10 @@ pub(crate) fn rows() -> Vec<Row> {
             .reference(reference(shape, options, fold))
     };
     let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let spread = |x: &[Tensor]| {
+        let windows = PoolOptions::new(3).stride(2).padding(1).windows("", 2);
+        Tensor::record(SumPool { transposed: true, windows, size: [1, 4, 3] }, &[&x[0]]).square()
+    };
     let scattered = |x: &[Tensor]| {
         let (y, positions) = x[0].max_pool2d_with_indices(sized(3, 1));
         let place = Place { scatter: true, axes: 2, plane: [1, 4, 5] };
@@ -605,12 +609,25 @@ pub(crate) fn rows() -> Vec<Row> {
         },
         Row {
             name: "max_pool3d",
-            cases: vec![max(&[1, 2, 3, 4, 2], sized(2, 1)), max(&[1, 1, 2, 3, 3], of(2).padding(1))],
+            cases: vec![
+                max(&[1, 2, 3, 4, 2], sized(2, 1)),
+                max(&[1, 1, 2, 3, 3], of(2).padding(1)),
+                max(&[0, 1, 2, 2, 2], of(2)),
+            ],
         },
-        Row { name: "scatter_plane", cases: vec![Case::new("scatter maxima that meet", &[&[1, 2, 4, 5]], scattered)] },
+        Row {
+            name: "scatter_plane",
+            cases: vec![
+                Case::new("scatter maxima that meet", &[&[1, 2, 4, 5]], scattered),
+                Case::new("scatter nothing", &[&[0, 2, 4, 5]], scattered),
+            ],
+        },
         Row {
             name: "gather_plane",
-            cases: vec![Case::new("gather by another's maxima", &[&[2, 1, 3, 3], &[2, 1, 3, 3]], gathered)],
+            cases: vec![
+                Case::new("gather by another's maxima", &[&[2, 1, 3, 3], &[2, 1, 3, 3]], gathered),
+                Case::new("gather nothing", &[&[0, 1, 3, 3], &[0, 1, 3, 3]], gathered),
+            ],
         },
         Row {
             name: "sum_pool",
@@ -650,10 +667,7 @@ pub(crate) fn rows() -> Vec<Row> {
         },
         Row {
             name: "sum_pool_transpose",
-            cases: vec![Case::new("spread", &[&[1, 2, 2, 2]], |x| {
-                let windows = PoolOptions::new(3).stride(2).padding(1).windows("", 2);
-                Tensor::record(SumPool { transposed: true, windows, size: [1, 4, 3] }, &[&x[0]]).square()
-            })],
+            cases: vec![Case::new("spread", &[&[1, 2, 2, 2]], spread), Case::new("nothing", &[&[0, 2, 2, 2]], spread)],
         },
     ]
 }

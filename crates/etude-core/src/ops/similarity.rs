@@ -127,6 +127,8 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new("dot", &[&[5], &[5]], |x| x[0].dot(&x[1]))
             .reference(|x| vec![x[0].iter().zip(&x[1]).map(|(a, b)| a * b).sum()]),
         Case::new("outer", &[&[2], &[3]], |x| x[0].outer(&x[1])),
+        Case::new("outer with nothing", &[&[2], &[0]], |x| x[0].outer(&x[1])),
+        Case::new("cosines of nothing", &[&[0, 3], &[3]], |x| x[0].cosine_similarity(&x[1], -1)),
         Case::new("cosine", &[&[2, 3], &[3]], |x| x[0].cosine_similarity(&x[1], -1)).reference(|x| {
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
             x[0].chunks(3).map(|a| dot(a, &x[1]) / (dot(a, a) * dot(&x[1], &x[1])).sqrt()).collect()

@@ -257,6 +257,7 @@ pub(crate) fn rows() -> Vec<Row> {
                 x[0].chunks(5).zip(x[1].chunks(5)).flat_map(row).collect()
             }),
             Case::new("nothing", &[&[0, 2], &[0, 2]], operation),
+            Case::new("rows of one", &[&[3, 1], &[3, 1]], operation),
         ]
     };
     let surprise = vec![
@@ -268,6 +269,7 @@ pub(crate) fn rows() -> Vec<Row> {
             x[0].log_softmax(-1).surprise(&Tensor::from_slice(&[0i64, 1, 2, 1], [2, 2]), -100)
         }),
         Case::new("nothing", &[&[0, 3]], |x| x[0].surprise(&Tensor::from_slice::<i64>(&[], [0]), -100)),
+        Case::new("one class", &[&[2, 1]], |x| x[0].square().surprise(&Tensor::from_slice(&[0i64, 0], [2]), -100)),
         Case::new("less its meaning", &[&[3, 2]], |x| {
             let target = Tensor::from_slice(&[1i64, 0, -1], [3]);
             let inputs = [x[0].clone(), target.clone(), Tensor::scalar_int(-1)];

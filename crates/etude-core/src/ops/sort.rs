@@ -142,6 +142,7 @@ pub(crate) fn rows() -> Vec<Row> {
             let sorted = |x: &[f64]| order(x, false).into_iter().map(|i| x[i]).collect::<Vec<f64>>();
             x[0].chunks(5).flat_map(sorted).collect()
         }),
+        Case::new("sort nothing", &[&[2, 0]], |x| x[0].sort(1, false).0.square()),
         Case::new("sort an outer axis", &[&[4, 1, 2]], |x| x[0].sort(0, true).0.square()),
         Case::new("topk", &[&[3, 6]], |x| x[0].topk(2, -1, true).0).reference(|x| {
             let best = |x: &[f64]| order(x, true).into_iter().take(2).map(|i| x[i]).collect::<Vec<f64>>();

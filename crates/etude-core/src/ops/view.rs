@@ -274,6 +274,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new("expand", &[&[3, 1]], |x| x[0].expand([2, 3, 2]))
             .reference(|x| [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2].iter().map(|&i| x[0][i]).collect()),
         Case::new("expand a scalar", &[&[]], |x| x[0].expand([2, 0])),
+        Case::new("expand nothing", &[&[0, 1]], |x| x[0].expand([2, 0, 3])),
         Case::new("expand a view", &[&[4, 2]], |x| x[0].slice(0, 3, 0, -2).unsqueeze(0).expand([3, 2, 2])),
     ];
     let slice = vec![
@@ -285,6 +286,8 @@ pub(crate) fn rows() -> Vec<Row> {
             .reference(|x| [2, 1, 0, 5, 4, 3].iter().map(|&i| x[0][i]).collect()),
         Case::new("slice of a flip of a transpose", &[&[4, 5]], |x| x[0].t().flip(0).slice(0, 1, 4, 2).square()),
         Case::new("an empty slice", &[&[4, 5]], |x| x[0].slice(1, 3, 1, 1)),
+        Case::new("a slice of nothing", &[&[0, 5]], |x| x[0].slice(1, 1, 4, 2)),
+        Case::new("a flip of one", &[&[1, 3]], |x| x[0].flip(0).slice(0, 0, 1, 3).square()),
         Case::new("split", &[&[2, 5]], |x| {
             let parts = x[0].split(1, &[2, 3]);
             parts[0].sum(..) * parts[1].square().sum(..)

@@ -262,6 +262,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new("circular", &[&[3]], |x| x[0].pad(&[(2, 1)], PadMode::Circular))
             .reference(|x| [1, 2, 0, 1, 2, 0].iter().map(|&i| x[0][i]).collect()),
         Case::new("pad nothing", &[&[0, 2]], |x| x[0].pad(&[(1, 1), (0, 0)], PadMode::Constant(0.0))),
+        Case::new("pad one", &[&[1, 1]], |x| x[0].pad(&[(2, 1), (0, 3)], PadMode::Replicate).square()),
     ];
     let concatenate = vec![
         Case::new("cat", &[&[2, 1], &[2, 2]], |x| cat(x, 1))
