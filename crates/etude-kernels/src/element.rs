@@ -1,5 +1,6 @@
 //! The element types of buffers, and the floating types kernels are generic over.
 
+use crate::cpu::Dispatch;
 use crate::instances::{self, Elements, Floats};
 use std::fmt;
 
@@ -191,6 +192,7 @@ impl Element for u8 {
 /// `f32` or `f64`: what numeric kernels are generic over.
 pub trait Float:
     Element
+    + Dispatch
     + std::ops::Add<Output = Self>
     + std::ops::Sub<Output = Self>
     + std::ops::Mul<Output = Self>

@@ -80,10 +80,7 @@ impl Real for f64 {
 /// Whether the loops compiled for AVX2 and FMA may run.
 #[inline]
 pub(crate) fn has_avx2_fma() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+    crate::cpu::has_avx2()
 }
 
 /// `eˣ` as 2ⁿ·eʳ with |r| ≤ ½ ln 2 and Cephes' polynomial for eʳ (Moshier). Denormal results and overflow included.

@@ -81,12 +81,16 @@ struct Job {
     left: AtomicUsize,
     panicked: AtomicBool,
     payload: Mutex<Option<Box<dyn std::any::Any + Send>>>,
+    #[cfg(test)]
+    forced: Option<crate::cpu::InstructionSet>,
 }
 
 impl Job {
     /// Claims and runs tasks until none is left to claim.
     fn work(&self) {
         let outer = INSIDE.replace(true);
+        #[cfg(test)]
+        let _forced = crate::cpu::forced::enter(self.forced);
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.tasks {
@@ -150,6 +154,8 @@ impl Pool {
             left: AtomicUsize::new(tasks),
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),
+            #[cfg(test)]
+            forced: crate::cpu::forced::get(),
         });
         {
             let mut state = lock(&self.state);

@@ -2,16 +2,21 @@
 //! as much as using them, so the taps are read where they lie in the padded copy.
 
 use crate::Float;
-use crate::cpu::{self, Vector, Work};
+use crate::cpu::{self, TileShape, Vector, Work};
 use std::mem::MaybeUninit;
 
-/// One plane, or a band of one, for up to six rows: `c(r, z, y, x) (+)= Σ_p a[p · 6 + r] · image(z, y)[offsets[p] + x]`.
+/// Most rows of one [`Plane`].
+pub(super) const ROWS: usize = 6;
+
+/// One plane, or a band of one, for up to [`ROWS`] rows:
+/// `c(r, z, y, x) (+)= Σ_p a[p · a_step + r] · image(z, y)[offsets[p] + x]`.
 /// The image must be readable for four vectors from every offset, rounded up from the width.
 pub(super) struct Plane<T> {
     pub rows: usize,
     pub depth: usize,
-    /// Packed weights, `[depth][6]`.
+    /// Packed weights.
     pub a: *const T,
+    pub a_step: usize,
     /// Where each channel's tap lies, relative to its position.
     pub offsets: *const usize,
     pub image: *const T,
@@ -82,7 +87,7 @@ impl<T: Float> Plane<T> {
             let mut sums = [[[V::splat(T::ZERO); C]; R]; Y];
             for p in 0..self.depth {
                 let from = image.add(*self.offsets.add(p));
-                let a = self.a.add(p * 6);
+                let a = self.a.add(p * self.a_step);
                 for y in 0..Y {
                     let from = from.add(y * self.image_y);
                     let mut right = [V::splat(T::ZERO); C];
@@ -121,7 +126,7 @@ impl<T: Float> Plane<T> {
                 }
                 return;
             }
-            let mut part = MaybeUninit::<[T; 8]>::uninit();
+            let mut part = MaybeUninit::<[T; TileShape::MAX_LANES]>::uninit();
             sum.store(part.as_mut_ptr().cast());
             for j in 0..rest.min(V::LANES) {
                 let (to, value) = (to.add(j * self.c_x), *part.as_ptr().cast::<T>().add(j));
@@ -150,7 +155,7 @@ unsafe impl<T: Float> Work<T> for Plane<T> {
 }
 
 /// Weight gradients without packing, kept as vectors of partial sums:
-/// `sums[r, t] += Σ_i Σ_y Σ_x gy(i, r, y)[x] · image(i, y)[taps[t] + x]`. A vector of sums takes 32 bytes.
+/// `sums[r, t] += Σ_i Σ_y Σ_x gy(i, r, y)[x] · image(i, y)[taps[t] + x]`. Each sum is a whole vector.
 pub(super) struct Correlation<'a, T> {
     /// Images, rows of positions in each, positions in a row.
     pub size: [usize; 3],

@@ -3,8 +3,8 @@
 use super::direct::{self, Plane};
 use super::image::Layout;
 use crate::Float;
-use crate::cpu::{self, Vector, Work};
-use crate::matmul::kernel::{ROWS, Strip, columns};
+use crate::cpu::{self, TileShape, Vector, Work};
+use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel};
@@ -98,9 +98,9 @@ impl Sweep {
             return;
         }
         let y = SendPointer(y.as_mut_ptr());
-        let cut = self.cut();
+        let cut = self.cut(TileShape::of::<T>().columns);
         let depth = self.channels * self.taps.len();
-        let panel = pack::left_size(self.rows, depth);
+        let panel = pack::left_size::<T>(self.rows, depth);
         scratch::with(Purpose::Left, self.groups * panel, |weights: &mut [T]| {
             self.pack_weights(&cut, w, panel, weights);
             let chunks = self.batch.div_ceil(cut.images);
@@ -150,7 +150,7 @@ impl Sweep {
         self.target_step == [1; 3] && self.target == self.grid
     }
 
-    fn cut(&self) -> Cut {
+    fn cut(&self, wide: usize) -> Cut {
         let axis = if self.grid[0] > 1 { 0 } else { 1 };
         let row: usize = self.grid[axis + 1..].iter().product();
         let whole = row * self.grid[axis];
@@ -158,7 +158,7 @@ impl Sweep {
             ((POSITIONS / whole).clamp(1, self.batch), self.grid[axis])
         } else {
             // Whole strips where that is possible; else about as many positions.
-            let unit = (1..=16).find(|unit| (unit * row).is_multiple_of(16)).unwrap_or(1);
+            let unit = (1..=wide).find(|unit| (unit * row).is_multiple_of(wide)).unwrap_or(1);
             let unit = if unit * row <= 2 * POSITIONS { unit } else { 1 };
             (1, ((POSITIONS / row / unit).max(1) * unit).min(self.grid[axis]))
         };
@@ -174,20 +174,21 @@ impl Sweep {
     fn pack_weights<T: Float>(&self, cut: &Cut, w: &[T], panel: usize, packed: &mut [T]) {
         let taps = self.taps.len();
         let blocks = self.channels.div_ceil(cut.block);
-        let padded = pack::left_size(self.rows, 1);
+        let padded = pack::left_size::<T>(self.rows, 1);
         let packed = SendPointer(packed.as_mut_ptr());
         let plain = self.weight_channel == taps && self.weights.iter().enumerate().all(|(t, &at)| t == at);
-        let strips = self.rows.div_ceil(ROWS);
+        let tall = TileShape::of::<T>().rows;
+        let strips = self.rows.div_ceil(tall);
         let pieces = self.groups * blocks * strips;
-        let group = ((1 << 14) / (cut.block * taps * ROWS)).max(1);
+        let group = ((1 << 14) / (cut.block * taps * tall)).max(1);
         parallel(pieces.div_ceil(group), |task| {
             for piece in task * group..pieces.min((task + 1) * group) {
                 let (strip, rest) = (piece % strips, piece / strips);
                 let (block, group) = (rest % blocks, rest / blocks);
                 let channel = block * cut.block;
                 let channels = cut.block.min(self.channels - channel);
-                let (row, depth) = (strip * ROWS, channels * taps);
-                let rows = ROWS.min(self.rows - row);
+                let (row, depth) = (strip * tall, channels * taps);
+                let rows = tall.min(self.rows - row);
                 let from = &w[group * self.weight_group + row * self.weight_row + channel * self.weight_channel..];
                 // SAFETY: each piece is a strip of its own in the panel; the weights were checked to be all there.
                 unsafe {
@@ -199,7 +200,7 @@ impl Sweep {
                     for c in 0..channels {
                         for (t, &weight) in self.weights.iter().enumerate() {
                             for r in 0..rows {
-                                *to.add((c * taps + t) * ROWS + r) =
+                                *to.add((c * taps + t) * tall + r) =
                                     from[r * self.weight_row + c * self.weight_channel + weight];
                             }
                         }
@@ -224,7 +225,8 @@ impl Sweep {
     /// A cell with few rows: the taps are read where they lie.
     fn direct<T: Float>(&self, cut: &Cut, cell: &Cell, x: &[T], weights: &[T], y: &SendPointer<T>) {
         let (taps, plane) = (self.taps.len(), cut.layout.plane);
-        let padded = pack::left_size(self.rows, 1);
+        let padded = pack::left_size::<T>(self.rows, 1);
+        let tall = TileShape::of::<T>().rows;
         let mut offsets = Vec::with_capacity(cut.block * taps);
         for c in 0..cut.block {
             offsets.extend(cut.layout.taps.iter().map(|tap| c * plane + tap));
@@ -237,11 +239,14 @@ impl Sweep {
                 let depth = channels * taps;
                 for image in 0..cell.images {
                     let target = ((cell.image + image) * self.groups + cell.group) * self.rows;
-                    for row in (0..self.rows).step_by(ROWS) {
+                    for row in (0..self.rows).step_by(direct::ROWS) {
+                        // The kernel takes a whole strip of the packed weights at a time, or half of one.
+                        let strip = row / tall * tall;
                         let part = Plane {
-                            rows: ROWS.min(self.rows - row),
+                            rows: direct::ROWS.min(self.rows - row),
                             depth,
-                            a: weights[channel * taps * padded + row * depth..].as_ptr(),
+                            a: weights[channel * taps * padded + strip * depth + row - strip..].as_ptr(),
+                            a_step: tall,
                             offsets: offsets.as_ptr(),
                             image: copy[image * channels * plane..].as_ptr(),
                             image_z: cut.layout.row(1, 0),
@@ -266,8 +271,9 @@ impl Sweep {
 
     /// A cell as a matrix product: patches are packed as a right side.
     fn product<T: Float>(&self, cut: &Cut, cell: &Cell, x: &[T], weights: &[T], y: &SendPointer<T>) {
-        let (taps, plane, wide) = (self.taps.len(), cut.layout.plane, columns::<T>());
-        let padded = pack::left_size(self.rows, 1);
+        let (taps, plane) = (self.taps.len(), cut.layout.plane);
+        let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+        let padded = pack::left_size::<T>(self.rows, 1);
         let positions = cell.images * cell.size.iter().product::<usize>();
         let (image_size, panel_size) =
             (cell.images * cut.block * plane + 64, positions.next_multiple_of(wide) * cut.block * taps + 64);
@@ -279,7 +285,7 @@ impl Sweep {
                     self.copy(cut, cell, channel, channels, x, copy);
                     for (strip, start) in (0..positions).step_by(wide).enumerate() {
                         let count = wide.min(positions - start);
-                        let mut runs = [Run::default(); 16];
+                        let mut runs = [Run::default(); TileShape::MAX_COLUMNS];
                         let used = self.runs(cut, cell, channels * plane, start, count, &mut runs);
                         let patches = Patches {
                             runs: &runs[..used],
@@ -302,8 +308,8 @@ impl Sweep {
                                 columns: wide.min(positions - start),
                                 a: weights[channel * taps * padded + row * depth..].as_ptr(),
                                 a_row: 1,
-                                a_strip: (ROWS * depth) as isize,
-                                a_step: ROWS as isize,
+                                a_strip: (tall * depth) as isize,
+                                a_step: tall as isize,
                                 b: panel[strip * depth * wide..].as_ptr(),
                                 b_step: wide as isize,
                                 c: y.0,
@@ -327,7 +333,7 @@ impl Sweep {
         image_size: usize,
         start: usize,
         count: usize,
-        runs: &mut [Run; 16],
+        runs: &mut [Run; TileShape::MAX_COLUMNS],
     ) -> usize {
         let [_, height, width] = cell.size;
         let (mut column, mut used) = (0, 0);
@@ -360,18 +366,18 @@ impl Sweep {
                 Strip { c: y.at(plane(image) + corner + start % positions), ..strip }.compute();
             };
         }
-        let mut offsets = [0; 16];
+        let mut offsets = [0; TileShape::MAX_COLUMNS];
         for (column, offset) in offsets[..count].iter_mut().enumerate() {
             let (image, index) = ((start + column) / positions, (start + column) % positions);
             *offset = plane(image) + self.target_offset(self.position(index, cell.size, cell.first));
         }
         let (rows, add) = (strip.rows, strip.add);
-        scratch::with(Purpose::Partial, ROW_BLOCK * 16, |part: &mut [T]| {
+        scratch::with(Purpose::Partial, ROW_BLOCK * TileShape::MAX_COLUMNS, |part: &mut [T]| {
             // SAFETY: the caller's promise; the part has room for all rows of a block.
             unsafe {
-                Strip { c: part.as_mut_ptr(), c_row: 16, add: false, ..strip }.compute();
+                Strip { c: part.as_mut_ptr(), c_row: TileShape::MAX_COLUMNS, add: false, ..strip }.compute();
                 for i in 0..rows {
-                    for (offset, value) in offsets[..count].iter().zip(&part[16 * i..]) {
+                    for (offset, value) in offsets[..count].iter().zip(&part[TileShape::MAX_COLUMNS * i..]) {
                         let to = y.at(offset + i * self.target_size());
                         *to = if add { *to + *value } else { *value };
                     }

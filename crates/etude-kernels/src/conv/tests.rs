@@ -1,6 +1,7 @@
 //! Convolutions against the definition as loops in f64.
 
 use super::*;
+use crate::cpu::{InstructionSet, forced};
 use crate::threads::set_threads;
 
 fn value<T: Float>(i: usize) -> T {
@@ -35,12 +36,12 @@ fn products(g: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
     }
 }
 
-fn compare<T: Float>(g: &ConvGeometry, what: &str, got: &[T], expected: &[(f64, f64)]) {
+fn compare<T: Float>(g: &ConvGeometry, set: InstructionSet, what: &str, got: &[T], expected: &[(f64, f64)]) {
     let epsilon = if size_of::<T>() == 4 { f32::EPSILON as f64 } else { f64::EPSILON };
     for (i, (got, &(sum, size))) in got.iter().zip(expected).enumerate() {
         // A few roundings of the absolute sum: sums are short or made of short blocks.
         let bound = 24.0 * epsilon * size;
-        assert!((got.to_f64() - sum).abs() <= bound, "{what} of {g:?}, element {i}: {got}, not {sum}");
+        assert!((got.to_f64() - sum).abs() <= bound, "{set}: {what} of {g:?}, element {i}: {got}, not {sum}");
     }
 }
 
@@ -57,15 +58,17 @@ fn check<T: Float>(g: &ConvGeometry) {
             sum.1 += term.abs();
         }
     });
-    let mut out = vec![T::from_f64(f64::NAN); y.len()];
-    forward(g, &x, &w, &mut out);
-    compare(g, "y", &out, &y);
-    let mut out = vec![T::from_f64(f64::NAN); gx.len()];
-    input_gradient(g, &gy, &w, &mut out);
-    compare(g, "gx", &out, &gx);
-    let mut out = vec![T::from_f64(f64::NAN); gw.len()];
-    weight_gradient(g, &x, &gy, &mut out);
-    compare(g, "gw", &out, &gw);
+    forced::on_each_set(|set| {
+        let mut out = vec![T::from_f64(f64::NAN); y.len()];
+        forward(g, &x, &w, &mut out);
+        compare(g, set, "y", &out, &y);
+        let mut out = vec![T::from_f64(f64::NAN); gx.len()];
+        input_gradient(g, &gy, &w, &mut out);
+        compare(g, set, "gx", &out, &gx);
+        let mut out = vec![T::from_f64(f64::NAN); gw.len()];
+        weight_gradient(g, &x, &gy, &mut out);
+        compare(g, set, "gw", &out, &gw);
+    });
 }
 
 fn plain(batch: usize, channels: [usize; 2], input: [usize; 2], kernel: [usize; 2]) -> ConvGeometry {

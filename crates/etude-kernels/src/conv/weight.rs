@@ -6,8 +6,8 @@ use super::ConvGeometry;
 use super::direct::{Correlation, Fold};
 use super::image::Layout;
 use crate::Float;
-use crate::cpu::{self, Vector, Work};
-use crate::matmul::kernel::{ROWS, Strip, columns};
+use crate::cpu::{self, TileShape, Vector, Work};
+use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel, parallel_chunks};
@@ -205,7 +205,7 @@ unsafe fn direct<T: Float>(
 ) {
     let plane = cut.layout.plane;
     // One vector for each sum, ordered [channel][row][tap].
-    let lanes = 32 / size_of::<T>();
+    let lanes = TileShape::of::<T>().lanes;
     scratch::with(Purpose::Small, channels * cut.rows * cut.taps * lanes, |sums: &mut [T]| {
         sums.fill(T::ZERO);
         scratch::with(Purpose::Image, cut.images * channels * plane + 64, |copy: &mut [T]| {
@@ -250,7 +250,8 @@ unsafe fn direct<T: Float>(
 /// # Safety
 /// As [`direct`].
 unsafe fn product<T: Float>(g: &ConvGeometry, cut: &Cut, chunk: &Chunk, x: &[T], gy: &[T], target: *mut T, add: bool) {
-    let (plane, wide) = (cut.layout.plane, columns::<T>());
+    let plane = cut.layout.plane;
+    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
     let segment: usize = chunk.size.iter().product();
     let depth = chunk.images * segment;
     let n = chunk.channels * cut.taps;
@@ -278,15 +279,15 @@ unsafe fn product<T: Float>(g: &ConvGeometry, cut: &Cut, chunk: &Chunk, x: &[T],
                 }
             });
         });
-        scratch::with(Purpose::Left, ROWS * ROW_BLOCK.div_ceil(ROWS) * depth, |left: &mut [T]| {
+        scratch::with(Purpose::Left, pack::left_size::<T>(ROW_BLOCK, depth), |left: &mut [T]| {
             for row in (0..cut.rows).step_by(ROW_BLOCK) {
                 let rows = ROW_BLOCK.min(cut.rows - row);
-                for strip in (0..rows).step_by(ROWS) {
+                for strip in (0..rows).step_by(tall) {
                     for image in 0..chunk.images {
                         let from = gy[chunk.start(g, cut, image, row + strip)..].as_ptr();
-                        let to = left[strip * depth + image * segment * ROWS..].as_mut_ptr();
+                        let to = left[strip * depth + image * segment * tall..].as_mut_ptr();
                         // SAFETY: these rows and positions lie inside `gy`; the panel has room for the strip.
-                        unsafe { pack::left(ROWS.min(rows - strip), segment, from, step, 1, to) };
+                        unsafe { pack::left(tall.min(rows - strip), segment, from, step, 1, to) };
                     }
                 }
                 for column in (0..n).step_by(wide) {
@@ -296,8 +297,8 @@ unsafe fn product<T: Float>(g: &ConvGeometry, cut: &Cut, chunk: &Chunk, x: &[T],
                         columns: wide.min(n - column),
                         a: left.as_ptr(),
                         a_row: 1,
-                        a_strip: (ROWS * depth) as isize,
-                        a_step: ROWS as isize,
+                        a_strip: (tall * depth) as isize,
+                        a_step: tall as isize,
                         b: panel[column * depth..].as_ptr(),
                         b_step: wide as isize,
                         c: target.wrapping_add(row * cut.channels * cut.taps + column),

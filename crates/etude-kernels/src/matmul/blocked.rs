@@ -1,9 +1,10 @@
 //! Large products: the right side is packed once, then each task packs its rows of the left side and multiplies.
 
-use super::kernel::{ROWS, Strip, columns};
+use super::kernel::Strip;
 use super::scratch::{self, Purpose};
 use super::{Product, pack};
 use crate::Float;
+use crate::cpu::TileShape;
 use crate::threads::{SendPointer, parallel};
 
 /// Depth of a panel: a strip of it (16 KiB) stays in the first-level cache.
@@ -39,7 +40,7 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
 
 /// The product with as many columns as are packed at a time.
 unsafe fn columns_part<T: Float>(p: &Product<T>) {
-    let wide = columns::<T>();
+    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
     let block = depth_block(p.k);
     let blocks = p.k.div_ceil(block);
     let padded = p.n.div_ceil(wide) * wide;
@@ -60,7 +61,7 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
         });
         let column_tasks = p.n.div_ceil(TASK_COLUMNS);
         let most = TASKS.div_ceil(column_tasks);
-        let task_rows = (p.m.div_ceil(most).next_multiple_of(ROWS)).clamp(4 * ROWS, TASK_ROWS);
+        let task_rows = p.m.div_ceil(most).next_multiple_of(tall).clamp(24, TASK_ROWS);
         let row_tasks = p.m.div_ceil(task_rows);
         parallel(row_tasks * column_tasks, |task| {
             let (row, column) = (task % row_tasks * task_rows, task / row_tasks * TASK_COLUMNS);
@@ -82,8 +83,8 @@ unsafe fn rows_part<T: Float>(
     padded: usize,
     packed: &SendPointer<T>,
 ) {
-    let wide = columns::<T>();
-    scratch::with(Purpose::Left, pack::left_size(rows, block), |left: &mut [T]| {
+    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+    scratch::with(Purpose::Left, pack::left_size::<T>(rows, block), |left: &mut [T]| {
         for start in (0..p.k).step_by(block) {
             let depth = block.min(p.k - start);
             let a = p.a.wrapping_offset(row as isize * p.a_row + start as isize * p.a_column);
@@ -97,8 +98,8 @@ unsafe fn rows_part<T: Float>(
                         columns: wide.min(column + width - strip),
                         a: left.as_ptr(),
                         a_row: 1,
-                        a_strip: (ROWS * depth) as isize,
-                        a_step: ROWS as isize,
+                        a_strip: (tall * depth) as isize,
+                        a_step: tall as isize,
                         b: packed.at(start * padded + strip * depth),
                         b_step: wide as isize,
                         c: p.out.add(row * p.out_row + strip),

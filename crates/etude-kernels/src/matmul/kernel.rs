@@ -1,27 +1,18 @@
-//! The innermost loops: a tile of 6 × 2 vectors held in registers over the whole depth, and a block of dot products.
-//! Twelve sums hide the latency of a multiply-add twice over and leave room for the operands.
+//! The innermost loops: a tile of some rows and two vectors of columns held in registers over the whole depth, and a
+//! block of dot products. The tile's size is [`cpu::TileShape`]'s.
 
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
-use std::mem::MaybeUninit;
 
-/// Rows of a full tile.
-pub(crate) const ROWS: usize = 6;
-
-/// Columns of a full tile: two vectors, 16 of f32 or 8 of f64.
-pub(crate) const fn columns<T>() -> usize {
-    64 / size_of::<T>()
-}
-
-/// A product with one strip of columns: `c[rows, columns] (+)= a[rows, depth] · b[depth, columns]`, `columns` at most
-/// [`columns`]. Its pointers must be valid for the strides and sizes given; `b` must be readable for whole vectors
-/// (both, or the first alone if `columns` fits in it).
+/// A product with one strip of columns: `c[rows, columns] (+)= a[rows, depth] · b[depth, columns]`, `columns` at most a
+/// tile's. Its pointers must be valid for the strides and sizes given; `b` must be readable for whole vectors (both, or
+/// the first alone if `columns` fits in it).
 pub(crate) struct Strip<T> {
     pub rows: usize,
     pub depth: usize,
     pub columns: usize,
-    /// Element (i, p) lies at `i % 6 · a_row + i / 6 · a_strip + p · a_step`: packed panels have `a_row` 1,
-    /// `a_step` 6 and `a_strip` 6 · depth, a plain matrix has `a_strip` = 6 · `a_row`.
+    /// Element (i, p) lies at `i % r · a_row + i / r · a_strip + p · a_step`, where `r` are the rows of a tile: packed
+    /// panels have `a_row` 1, `a_step` r and `a_strip` r · depth, a plain matrix has `a_strip` = r · `a_row`.
     pub a: *const T,
     pub a_row: isize,
     pub a_strip: isize,
@@ -51,26 +42,38 @@ impl<T: Float> Strip<T> {
     unsafe fn all<V: Vector<T>>(&self, a_row: isize, a_step: isize) {
         let mut row = 0;
         while row < self.rows {
-            let a = self.a.wrapping_offset((row / ROWS) as isize * self.a_strip);
+            let a = self.a.wrapping_offset((row / V::ROWS) as isize * self.a_strip);
             // SAFETY: rows `row..` exist in `a` and `c`, at most as many as are used.
             unsafe {
                 let c = self.c.add(row * self.c_row);
-                match (self.rows - row, self.columns > V::LANES) {
+                match (V::ROWS.min(self.rows - row), self.columns > V::LANES) {
                     (1, true) => self.tile::<V, 1, 2>(a, a_row, a_step, c),
                     (2, true) => self.tile::<V, 2, 2>(a, a_row, a_step, c),
                     (3, true) => self.tile::<V, 3, 2>(a, a_row, a_step, c),
                     (4, true) => self.tile::<V, 4, 2>(a, a_row, a_step, c),
                     (5, true) => self.tile::<V, 5, 2>(a, a_row, a_step, c),
-                    (_, true) => self.tile::<V, 6, 2>(a, a_row, a_step, c),
+                    (6, true) => self.tile::<V, 6, 2>(a, a_row, a_step, c),
+                    (7, true) => self.tile::<V, 7, 2>(a, a_row, a_step, c),
+                    (8, true) => self.tile::<V, 8, 2>(a, a_row, a_step, c),
+                    (9, true) => self.tile::<V, 9, 2>(a, a_row, a_step, c),
+                    (10, true) => self.tile::<V, 10, 2>(a, a_row, a_step, c),
+                    (11, true) => self.tile::<V, 11, 2>(a, a_row, a_step, c),
+                    (_, true) => self.tile::<V, 12, 2>(a, a_row, a_step, c),
                     (1, false) => self.tile::<V, 1, 1>(a, a_row, a_step, c),
                     (2, false) => self.tile::<V, 2, 1>(a, a_row, a_step, c),
                     (3, false) => self.tile::<V, 3, 1>(a, a_row, a_step, c),
                     (4, false) => self.tile::<V, 4, 1>(a, a_row, a_step, c),
                     (5, false) => self.tile::<V, 5, 1>(a, a_row, a_step, c),
-                    (_, false) => self.tile::<V, 6, 1>(a, a_row, a_step, c),
+                    (6, false) => self.tile::<V, 6, 1>(a, a_row, a_step, c),
+                    (7, false) => self.tile::<V, 7, 1>(a, a_row, a_step, c),
+                    (8, false) => self.tile::<V, 8, 1>(a, a_row, a_step, c),
+                    (9, false) => self.tile::<V, 9, 1>(a, a_row, a_step, c),
+                    (10, false) => self.tile::<V, 10, 1>(a, a_row, a_step, c),
+                    (11, false) => self.tile::<V, 11, 1>(a, a_row, a_step, c),
+                    (_, false) => self.tile::<V, 12, 1>(a, a_row, a_step, c),
                 }
             }
-            row += ROWS;
+            row += V::ROWS;
         }
     }
 
@@ -82,27 +85,24 @@ impl<T: Float> Strip<T> {
         a_step: isize,
         c: *mut T,
     ) {
+        if R > V::ROWS {
+            return; // Never asked for; without this the tile would be compiled all the same.
+        }
         // SAFETY: `R` rows and `C` vectors of columns are there to read; of `c` only `columns` are touched.
         unsafe {
             (0..R).for_each(|i| cpu::prefetch(c.add(i * self.c_row)));
             let sums = accumulate::<T, V, R, C>(self.depth, a, a_row, a_step, self.b, self.b_step);
             for i in 0..R {
                 let to = c.add(i * self.c_row);
-                if self.columns == C * V::LANES {
-                    for j in 0..C {
-                        let at = to.add(j * V::LANES);
+                for j in 0..C {
+                    let at = to.add(j * V::LANES);
+                    let count = self.columns - j * V::LANES;
+                    if count >= V::LANES {
                         if self.add { V::load(at).add(sums[i][j]).store(at) } else { sums[i][j].store(at) }
-                    }
-                } else {
-                    // Written before it is read; zeroing it first would cost as much as a small tile.
-                    let mut part = MaybeUninit::<[T; 16]>::uninit();
-                    let part = part.as_mut_ptr().cast::<T>();
-                    for j in 0..C {
-                        sums[i][j].store(part.add(j * V::LANES));
-                    }
-                    for j in 0..self.columns {
-                        let (at, value) = (to.add(j), *part.add(j));
-                        *at = if self.add { *at + value } else { value };
+                    } else if self.add {
+                        V::load_part(at, count).add(sums[i][j]).store_part(at, count)
+                    } else {
+                        sums[i][j].store_part(at, count)
                     }
                 }
             }
@@ -118,7 +118,7 @@ unsafe impl<T: Float> Work<T> for Strip<T> {
         // SAFETY: the caller's promise.
         unsafe {
             match (self.a_row, self.a_step) {
-                (1, 6) => self.all::<V>(1, 6),
+                (1, step) if step == V::ROWS as isize => self.all::<V>(1, V::ROWS as isize),
                 (a_row, 1) => self.all::<V>(a_row, 1),
                 (a_row, a_step) => self.all::<V>(a_row, a_step),
             }
@@ -279,9 +279,10 @@ unsafe impl<T: Float> Work<T> for Dots<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Portable;
+    use crate::cpu::{TileShape, forced};
 
-    fn check<T: Float>(portable: bool) {
+    fn check<T: Float>() {
+        let shape = TileShape::of::<T>();
         for (rows, depth, width, add) in [
             (1, 1, 1, false),
             (6, 9, 16, true),
@@ -289,12 +290,16 @@ mod tests {
             (17, 4, 8, false),
             (5, 0, 5, false),
             (4, 8, 3, true),
+            (12, 5, 32, true),
+            (35, 6, 29, true),
+            (23, 3, 17, false),
+            (22, 2, 15, true),
         ] {
-            let width = width.min(columns::<T>());
+            let width = width.min(shape.columns);
             let value = |i: usize| T::from_f64(((i * 7 + 3) % 11) as f64 - 5.0);
             let a: Vec<T> = (0..rows * depth).map(value).collect();
-            let b: Vec<T> = (0..depth * columns::<T>()).map(value).collect();
-            let mut c: Vec<T> = (0..rows * 20).map(value).collect();
+            let b: Vec<T> = (0..depth * shape.columns).map(value).collect();
+            let mut c: Vec<T> = (0..rows * 40).map(value).collect();
             let before = c.clone();
             let strip = Strip {
                 rows,
@@ -302,27 +307,27 @@ mod tests {
                 columns: width,
                 a: a.as_ptr(),
                 a_row: depth as isize,
-                a_strip: (6 * depth) as isize,
+                a_strip: (shape.rows * depth) as isize,
                 a_step: 1,
                 b: b.as_ptr(),
-                b_step: columns::<T>() as isize,
+                b_step: shape.columns as isize,
                 c: c.as_mut_ptr(),
-                c_row: 20,
+                c_row: 40,
                 add,
             };
             // SAFETY: the vectors are as large as the strip says.
-            unsafe { if portable { strip.run::<Portable<T>>() } else { strip.compute() } }
+            unsafe { strip.compute() }
             for i in 0..rows {
-                for j in 0..20 {
-                    let mut expected = if j >= width || add { before[i * 20 + j].to_f64() } else { 0.0 };
+                for j in 0..40 {
+                    let mut expected = if j >= width || add { before[i * 40 + j].to_f64() } else { 0.0 };
                     if j < width {
                         expected +=
-                            (0..depth).map(|p| (a[i * depth + p] * b[p * columns::<T>() + j]).to_f64()).sum::<f64>();
+                            (0..depth).map(|p| (a[i * depth + p] * b[p * shape.columns + j]).to_f64()).sum::<f64>();
                     }
-                    assert_eq!(c[i * 20 + j].to_f64(), expected, "{rows} {depth} {width}, element {i} {j}");
+                    assert_eq!(c[i * 40 + j].to_f64(), expected, "{rows} {depth} {width}, element {i} {j}");
                 }
             }
-            let (xs, ys) = (rows, columns::<T>().min(5));
+            let (xs, ys) = (rows, shape.columns.min(5));
             let mut out = vec![T::ZERO; xs * ys];
             let dots = Dots {
                 depth,
@@ -337,7 +342,7 @@ mod tests {
                 out_y: 1,
             };
             // SAFETY: the vectors are as large as the block says.
-            unsafe { if portable { dots.run::<Portable<T>>() } else { dots.compute() } }
+            unsafe { dots.compute() }
             for i in 0..xs {
                 for j in 0..ys {
                     let expected: f64 = (0..depth).map(|p| (a[i * depth + p] * b[j * depth + p]).to_f64()).sum();
@@ -349,9 +354,9 @@ mod tests {
 
     #[test]
     fn tiles_and_dots_are_exact_on_small_integers() {
-        for portable in [false, true] {
-            check::<f32>(portable);
-            check::<f64>(portable);
-        }
+        forced::on_each_set(|_| {
+            check::<f32>();
+            check::<f64>();
+        });
     }
 }

@@ -1,11 +1,11 @@
 //! Products whose left side is read where it lies: small ones, where packing would cost as much as the product, and
 //! those with few rows, where the right side is used too seldom to be packed.
 
-use super::kernel::{Dots, ROWS, Strip, columns};
+use super::kernel::{Dots, Strip};
 use super::scratch::{self, Purpose};
 use super::{GRAIN, Product, pack};
 use crate::Float;
-use crate::cpu;
+use crate::cpu::{self, TileShape};
 use crate::threads::parallel;
 
 /// Up to so many rows the right side is read where it lies, if it lies well.
@@ -24,7 +24,7 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
         return unsafe { piece(p) };
     }
     if p.n >= p.m {
-        let wide = columns::<T>();
+        let wide = TileShape::of::<T>().columns;
         // A right side read along its rows wants long ones.
         let least = if p.b_column == 1 && p.m <= FEW { 1024 } else { wide };
         let chunk = p.n.div_ceil(tasks).next_multiple_of(wide).max(least);
@@ -33,7 +33,7 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
             piece(p.columns(task * chunk, chunk.min(p.n - task * chunk)));
         });
     } else {
-        let chunk = p.m.div_ceil(tasks).div_ceil(ROWS) * ROWS;
+        let chunk = p.m.div_ceil(tasks).next_multiple_of(TileShape::of::<T>().rows);
         // SAFETY: parts of the product, whose rows no other task writes.
         parallel(p.m.div_ceil(chunk), |task| unsafe {
             piece(p.rows(task * chunk, chunk.min(p.m - task * chunk)));
@@ -108,7 +108,7 @@ unsafe fn dots<T: Float>(p: Product<T>, out_x: usize, out_y: usize) {
 
 /// Strip by strip, each strip of the right side packed just before it is used, or read where it lies.
 unsafe fn strips<T: Float>(p: Product<T>) {
-    let wide = columns::<T>();
+    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
     let in_cache = p.k as isize * p.b_row.abs() <= 4096;
     let direct = p.b_column == 1 && (p.m <= FEW || in_cache);
     // Where the right side is read along its rows, few rows at a time keep the reads sequential.
@@ -137,7 +137,7 @@ unsafe fn strips<T: Float>(p: Product<T>) {
                         columns: width,
                         a: p.a.wrapping_offset(done as isize * p.a_column),
                         a_row: p.a_row,
-                        a_strip: ROWS as isize * p.a_row,
+                        a_strip: tall as isize * p.a_row,
                         a_step: p.a_column,
                         b: if in_place { b } else { panel.as_ptr() },
                         b_step: if in_place { p.b_row } else { wide as isize },

@@ -1,16 +1,15 @@
 //! Packing: a block of any strides becomes the panel the tile kernel reads front to back.
 
-use super::kernel::ROWS;
 use crate::Float;
-use crate::cpu::{self, Vector, Work};
+use crate::cpu::{self, TileShape, Vector, Work};
 
 /// Elements of a packed left side of `rows` × `depth`.
-pub(crate) fn left_size(rows: usize, depth: usize) -> usize {
-    rows.div_ceil(ROWS) * ROWS * depth
+pub(crate) fn left_size<T: Float>(rows: usize, depth: usize) -> usize {
+    rows.next_multiple_of(TileShape::of::<T>().rows) * depth
 }
 
-/// Packs a left side: strips of six rows, each strip `[depth][6]`. Rows missing from the last strip are left as they
-/// were: the kernel does not read them. Element (i, p) of the source is `source[i · row + p · step]`.
+/// Packs a left side: strips of a tile's rows, each strip `[depth][rows]`. Rows missing from the last strip are left as
+/// they were: the kernel does not read them. Element (i, p) of the source is `source[i · row + p · step]`.
 ///
 /// # Safety
 /// The source must be valid for all `rows` × `depth` elements, `target` for [`left_size`].
@@ -22,67 +21,85 @@ pub(crate) unsafe fn left<T: Float>(
     step: isize,
     target: *mut T,
 ) {
-    for strip in 0..rows.div_ceil(ROWS) {
-        let count = ROWS.min(rows - strip * ROWS);
-        let source = source.wrapping_offset((strip * ROWS) as isize * row);
-        // SAFETY: the strip lies inside both sides.
-        unsafe {
-            let target = target.add(strip * ROWS * depth);
-            if count < ROWS {
-                for p in 0..depth {
-                    for i in 0..count {
-                        *target.add(p * ROWS + i) = *source.offset(i as isize * row + p as isize * step);
-                    }
+    // SAFETY: the caller's promise.
+    unsafe { cpu::run(Left { rows, depth, source, row, step, target }) }
+}
+
+struct Left<T> {
+    rows: usize,
+    depth: usize,
+    source: *const T,
+    row: isize,
+    step: isize,
+    target: *mut T,
+}
+
+impl<T: Float> Left<T> {
+    /// A full strip whose columns are contiguous.
+    #[inline(always)]
+    unsafe fn columns<V: Vector<T>>(&self, source: *const T, target: *mut T) {
+        for p in 0..self.depth {
+            let (mut i, from) = (0, source.wrapping_offset(p as isize * self.step));
+            // SAFETY: inside the strip.
+            unsafe {
+                let to = target.add(p * V::ROWS);
+                while i + V::LANES <= V::ROWS {
+                    V::load(from.add(i)).store(to.add(i));
+                    i += V::LANES;
                 }
-            } else if row == 1 {
-                for p in 0..depth {
-                    let from = source.offset(p as isize * step).cast::<[T; ROWS]>();
-                    target.add(p * ROWS).cast::<[T; ROWS]>().write_unaligned(from.read_unaligned());
-                }
-            } else if step == 1 {
-                cpu::run(LeftStrip { depth, source, row, target });
-            } else {
-                for p in 0..depth {
-                    for i in 0..ROWS {
-                        *target.add(p * ROWS + i) = *source.offset(i as isize * row + p as isize * step);
-                    }
+                if i < V::ROWS {
+                    V::load_part(from.add(i), V::ROWS - i).store_part(to.add(i), V::ROWS - i);
                 }
             }
         }
     }
-}
 
-/// One full strip of a left side whose rows are contiguous.
-struct LeftStrip<T> {
-    depth: usize,
-    source: *const T,
-    row: isize,
-    target: *mut T,
+    /// A full strip whose rows are contiguous, as far as blocks of a vector each way go; returns how far.
+    #[inline(always)]
+    unsafe fn rows<V: Vector<T>>(&self, source: *const T, target: *mut T) -> usize {
+        let whole = V::ROWS / V::LANES * V::LANES;
+        let mut p = 0;
+        // A block of fewer rows than lanes writes beyond its columns, into the next: that one must be written later.
+        while p + V::LANES < self.depth {
+            // SAFETY: inside the strip: rows beyond it are read as its last, columns end before the strip's.
+            unsafe {
+                let (source, target) = (source.add(p), target.add(p * V::ROWS));
+                let from = |i: usize| source.wrapping_offset(i.min(V::ROWS - 1) as isize * self.row);
+                if whole < V::ROWS {
+                    V::transpose(|i| from(whole + i), target.add(whole), V::ROWS);
+                }
+                for first in (0..whole).step_by(V::LANES) {
+                    V::transpose(|i| from(first + i), target.add(first), V::ROWS);
+                }
+            }
+            p += V::LANES;
+        }
+        p
+    }
 }
 
 // SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for LeftStrip<T> {
+unsafe impl<T: Float> Work<T> for Left<T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        let mut p = 0;
-        // SAFETY: inside the strip; the loop over rows stays below six.
-        unsafe {
-            if V::LANES == 8 {
-                // Rows 6 and 7 of the block are rows 4 and 5 again, so that nothing outside is read.
-                let mut rows = [T::ZERO; 64];
-                while p + 8 < self.depth {
-                    for i in 0..8 {
-                        let from = self.source.offset((if i < 6 { i } else { i - 2 }) as isize * self.row).add(p);
-                        V::load(from).store(rows.as_mut_ptr().add(8 * i));
-                    }
-                    // The two extra elements of each column are overwritten by the next; there always is one.
-                    V::transpose(rows.as_ptr(), 8, self.target.add(p * ROWS), ROWS);
-                    p += 8;
+        for first in (0..self.rows).step_by(V::ROWS) {
+            let count = V::ROWS.min(self.rows - first);
+            let source = self.source.wrapping_offset(first as isize * self.row);
+            // SAFETY: the strip lies inside both sides.
+            unsafe {
+                let target = self.target.add(first * self.depth);
+                let mut done = 0;
+                if count == V::ROWS && self.row == 1 {
+                    self.columns::<V>(source, target);
+                    continue;
                 }
-            }
-            for p in p..self.depth {
-                for i in 0..ROWS {
-                    *self.target.add(p * ROWS + i) = *self.source.offset(i as isize * self.row + p as isize);
+                if count == V::ROWS && self.step == 1 {
+                    done = self.rows::<V>(source, target);
+                }
+                for p in done..self.depth {
+                    for i in 0..count {
+                        *target.add(p * V::ROWS + i) = *source.offset(i as isize * self.row + p as isize * self.step);
+                    }
                 }
             }
         }
@@ -145,7 +162,8 @@ unsafe impl<T: Float> Work<T> for Right<T> {
                     while step == 1 && p + V::LANES <= depth {
                         for half in 0..2 {
                             let from = from.offset((half * V::LANES) as isize * column).add(p);
-                            V::transpose(from, column, to.add(p * wide + half * V::LANES), wide);
+                            let row = |i: usize| from.wrapping_offset(i as isize * column);
+                            V::transpose(row, to.add(p * wide + half * V::LANES), wide);
                         }
                         p += V::LANES;
                     }

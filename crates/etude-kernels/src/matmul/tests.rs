@@ -1,6 +1,7 @@
 //! Every way through the products against the definition, in f64, at odd sizes and with odd strides.
 
 use super::*;
+use crate::cpu::forced;
 use crate::threads::set_threads;
 
 /// A matrix in its own storage with the given layout.
@@ -57,9 +58,13 @@ impl<T: Float> Matrix<T> {
 
 fn check<T: Float>(batch: usize, m: usize, k: usize, n: usize, la: Layout, lb: Layout) {
     let (a, b) = (matrix::<T>(la, batch, m, k), matrix::<T>(lb, batch, k, n));
-    let mut out = vec![T::from_f64(f64::NAN); batch * m * n];
-    matmul(m, k, n, a.operand(), b.operand(), &mut out);
     let epsilon = if size_of::<T>() == 4 { f32::EPSILON as f64 } else { f64::EPSILON };
+    let mut outs = vec![];
+    forced::on_each_set(|set| {
+        let mut out = vec![T::from_f64(f64::NAN); batch * m * n];
+        matmul(m, k, n, a.operand(), b.operand(), &mut out);
+        outs.push((set, out));
+    });
     for item in 0..batch {
         for i in 0..m {
             for j in 0..n {
@@ -69,14 +74,16 @@ fn check<T: Float>(batch: usize, m: usize, k: usize, n: usize, la: Layout, lb: L
                     sum += term;
                     size += term.abs();
                 }
-                let got = out[(item * m + i) * n + j].to_f64();
                 // Rounding errors of a sum are at most its length times epsilon times its absolute sum; blocks of
                 // sums have far fewer in a row, so a fraction of the length does.
                 let bound = (4.0 + k as f64 / 8.0) * epsilon * size;
-                assert!(
-                    (got - sum).abs() <= bound,
-                    "{la:?} {lb:?} batch {batch}, {m}×{k}×{n}, element {item} {i} {j}: {got}, not {sum}"
-                );
+                for (set, out) in &outs {
+                    let got = out[(item * m + i) * n + j].to_f64();
+                    assert!(
+                        (got - sum).abs() <= bound,
+                        "{set}: {la:?} {lb:?} batch {batch}, {m}×{k}×{n}, element {item} {i} {j}: {got}, not {sum}"
+                    );
+                }
             }
         }
     }
@@ -128,8 +135,10 @@ fn same_bits_on_any_number_of_threads() {
             set_threads(0);
             out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
-        let one = run(1);
-        assert!(one == run(2) && one == run(5), "{batch} × {m}×{k}×{n}");
+        forced::on_each_set(|set| {
+            let one = run(1);
+            assert!(one == run(2) && one == run(5), "{set}: {batch} × {m}×{k}×{n}");
+        });
     }
 }
 

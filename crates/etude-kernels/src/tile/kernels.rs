@@ -26,10 +26,7 @@ pub(super) struct Kernels {
 
 /// Whether the kernels compiled for AVX2 and FMA may run.
 pub(super) fn vector_unit() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
+    crate::cpu::has_avx2()
 }
 
 /// A value of the zero-sized closure type `F`, so that a plain function pointer can carry a closure.

@@ -1,0 +1,152 @@
+//! AVX2 with FMA: sixteen registers of 256 bits.
+
+use super::portable::Portable;
+use super::{Vector, Work};
+use crate::{DType, Float};
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+/// Does `work` with AVX2 and FMA.
+///
+/// # Safety
+/// The machine must have AVX2 and FMA, and the work's pointers must be valid.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run<T: Float, W: Work<T>>(work: W) {
+    // SAFETY: the caller's promise.
+    unsafe { work.run::<Avx2<T>>() }
+}
+
+/// An AVX2 register; for f64 the same bits are read as four doubles.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2<T>(__m256, PhantomData<T>);
+
+impl<T: Float> Avx2<T> {
+    const SINGLE: bool = matches!(T::DTYPE, DType::F32);
+}
+
+impl<T: Float> Vector<T> for Avx2<T> {
+    const LANES: usize = 32 / size_of::<T>();
+    // Twelve sums hide the latency of a multiply-add and leave room for the operands in sixteen registers.
+    const ROWS: usize = 6;
+    #[inline(always)]
+    unsafe fn splat(value: T) -> Self {
+        // SAFETY: the machine has AVX2 and FMA; a reference is valid for reads, and T is f32 or f64 as checked.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => _mm256_broadcast_ss(&*(&raw const value).cast::<f32>()),
+                false => _mm256_castpd_ps(_mm256_broadcast_sd(&*(&raw const value).cast::<f64>())),
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const T) -> Self {
+        // SAFETY: the caller's promise; the load is unaligned.
+        Avx2(unsafe { _mm256_loadu_ps(from.cast()) }, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const T, count: usize) -> Self {
+        const MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let words = count.min(Self::LANES) * size_of::<T>() / 4;
+        // SAFETY: the mask's eight words lie inside the table; words that are masked out are not read.
+        let bits = unsafe {
+            let mask = _mm256_loadu_si256(MASK.as_ptr().add(8 - words).cast());
+            _mm256_maskload_ps(from.cast(), mask)
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut T) {
+        // SAFETY: the caller's promise; the store is unaligned.
+        unsafe { _mm256_storeu_ps(to.cast(), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut T, count: usize) {
+        // Not the masked store, which is slow on many machines.
+        let mut lanes = MaybeUninit::<[T; 8]>::uninit();
+        let lanes = lanes.as_mut_ptr().cast::<T>();
+        // SAFETY: there is room for all lanes, and each is written before it is read; the target is the caller's promise.
+        unsafe {
+            self.store(lanes);
+            for i in 0..count {
+                *to.add(i) = *lanes.add(i);
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        // SAFETY: the machine has AVX2 and FMA.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => _mm256_fmadd_ps(self.0, a.0, b.0),
+                false => _mm256_castpd_ps(_mm256_fmadd_pd(
+                    _mm256_castps_pd(self.0),
+                    _mm256_castps_pd(a.0),
+                    _mm256_castps_pd(b.0),
+                )),
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the machine has AVX2 and FMA.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => _mm256_add_ps(self.0, other.0),
+                false => _mm256_castpd_ps(_mm256_add_pd(_mm256_castps_pd(self.0), _mm256_castps_pd(other.0))),
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> T {
+        let mut lanes = [T::ZERO; 8];
+        // SAFETY: there is room for all lanes.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        if Self::LANES == 8 {
+            for i in 0..4 {
+                lanes[i] += lanes[i + 4];
+            }
+        }
+        (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
+    }
+    #[inline(always)]
+    unsafe fn transpose(row: impl Fn(usize) -> *const T, to: *mut T, to_stride: usize) {
+        // SAFETY: the caller's promise covers the whole block on both sides; T is f32 where it is read as f32.
+        unsafe {
+            match Self::SINGLE {
+                true => transpose_8x8(|i| row(i).cast(), to.cast(), to_stride),
+                false => Portable::<T>::transpose(row, to, to_stride),
+            }
+        }
+    }
+}
+
+/// Transposes an 8 × 8 block of f32. Rows `i` and `i + 4` are loaded as the two halves of one register, which leaves
+/// only shuffles inside halves: those that cross are slow on some machines.
+///
+/// # Safety
+/// As for [`Vector::transpose`], and the machine must have AVX2.
+#[inline(always)]
+unsafe fn transpose_8x8(row: impl Fn(usize) -> *const f32, to: *mut f32, to_stride: usize) {
+    // SAFETY: the caller's promise covers every address.
+    unsafe {
+        for half in 0..2 {
+            let pair = |i: usize| {
+                let low = _mm_loadu_ps(row(i).add(4 * half));
+                let high = _mm_loadu_ps(row(i + 4).add(4 * half));
+                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
+            };
+            let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
+            let (t0, t1) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
+            let (t2, t3) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
+            let out = to.add(4 * half * to_stride);
+            _mm256_storeu_ps(out, _mm256_shuffle_ps::<0x44>(t0, t2));
+            _mm256_storeu_ps(out.add(to_stride), _mm256_shuffle_ps::<0xee>(t0, t2));
+            _mm256_storeu_ps(out.add(2 * to_stride), _mm256_shuffle_ps::<0x44>(t1, t3));
+            _mm256_storeu_ps(out.add(3 * to_stride), _mm256_shuffle_ps::<0xee>(t1, t3));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! AVX-512: thirty-two registers of 512 bits, and masks that make tails cheap.
+
+use super::{Vector, Work};
+use std::arch::x86_64::*;
+
+/// Does `work` with AVX-512.
+///
+/// # Safety
+/// The machine must have AVX-512 F, VL, DQ and BW, AVX2 and FMA, and the work's pointers must be valid.
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+pub(super) unsafe fn run<W: Work<f32>>(work: W) {
+    // SAFETY: the caller's promise.
+    unsafe { work.run::<Avx512>() }
+}
+
+/// Sixteen f32.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(__m512);
+
+/// The mask of the first `count` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    ((1u32 << count.min(16)) - 1) as __mmask16
+}
+
+impl Vector<f32> for Avx512 {
+    const LANES: usize = 16;
+    // Twenty-four sums leave eight registers for the operands.
+    const ROWS: usize = 12;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the machine has AVX-512.
+        Avx512(unsafe { _mm512_set1_ps(value) })
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise; the load is unaligned.
+        Avx512(unsafe { _mm512_loadu_ps(from) })
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, count: usize) -> Self {
+        // SAFETY: lanes that are masked out are not read.
+        Avx512(unsafe { _mm512_maskz_loadu_ps(first(count), from) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise; the store is unaligned.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        // SAFETY: lanes that are masked out are not written.
+        unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        // SAFETY: the machine has AVX-512.
+        Avx512(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the machine has AVX-512.
+        Avx512(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: the machine has AVX-512.
+        unsafe {
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+    // Rows i, i + 4, i + 8 and i + 12 are loaded as the four quarters of one register, which leaves only shuffles inside
+    // quarters.
+    #[inline(always)]
+    unsafe fn transpose(row: impl Fn(usize) -> *const f32, to: *mut f32, to_stride: usize) {
+        // SAFETY: the caller's promise covers the whole block on both sides.
+        unsafe {
+            for part in 0..4 {
+                let quarters = |i: usize| {
+                    let quarter = |i: usize| _mm_loadu_ps(row(i).add(4 * part));
+                    let rows = _mm512_castps128_ps512(quarter(i));
+                    let rows = _mm512_insertf32x4::<1>(rows, quarter(i + 4));
+                    let rows = _mm512_insertf32x4::<2>(rows, quarter(i + 8));
+                    _mm512_insertf32x4::<3>(rows, quarter(i + 12))
+                };
+                let (r0, r1, r2, r3) = (quarters(0), quarters(1), quarters(2), quarters(3));
+                let (t0, t1) = (_mm512_unpacklo_ps(r0, r1), _mm512_unpackhi_ps(r0, r1));
+                let (t2, t3) = (_mm512_unpacklo_ps(r2, r3), _mm512_unpackhi_ps(r2, r3));
+                let out = to.add(4 * part * to_stride);
+                _mm512_storeu_ps(out, _mm512_shuffle_ps::<0x44>(t0, t2));
+                _mm512_storeu_ps(out.add(to_stride), _mm512_shuffle_ps::<0xee>(t0, t2));
+                _mm512_storeu_ps(out.add(2 * to_stride), _mm512_shuffle_ps::<0x44>(t1, t3));
+                _mm512_storeu_ps(out.add(3 * to_stride), _mm512_shuffle_ps::<0xee>(t1, t3));
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a kernel may ask of a vector, and how it is compiled for each kind.
+
+use super::InstructionSet;
+use crate::Float;
+
+/// A vector of `T`.
+///
+/// # Safety
+/// Every method needs the implementing type's instruction set; pointers must be valid for [`Vector::LANES`] elements
+/// (any alignment). Inside [`Work::run`] the first holds by construction.
+pub trait Vector<T: Float>: Copy {
+    /// Elements of one vector.
+    const LANES: usize;
+    /// Rows of a tile of sums, two vectors wide, that stays in the registers together with its operands.
+    const ROWS: usize;
+    /// Every lane `value`.
+    unsafe fn splat(value: T) -> Self;
+    /// Reads `LANES` elements.
+    unsafe fn load(from: *const T) -> Self;
+    /// Reads the first `count` elements, at most `LANES`, and nothing behind them; the other lanes are zero.
+    unsafe fn load_part(from: *const T, count: usize) -> Self;
+    /// Writes `LANES` elements.
+    unsafe fn store(self, to: *mut T);
+    /// Writes the first `count` elements, at most `LANES`, and touches nothing behind them.
+    unsafe fn store_part(self, to: *mut T, count: usize);
+    /// `self · a + b`, rounded once where the machine can.
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Lanewise sum.
+    unsafe fn add(self, other: Self) -> Self;
+    /// The sum of all lanes, folded in halves.
+    unsafe fn sum(self) -> T;
+    /// Transposes a `LANES` × `LANES` block: row `i` is read at `row(i)`, column `j` of the block is written to
+    /// `to + j·to_stride`, in ascending `j`.
+    #[inline(always)]
+    unsafe fn transpose(row: impl Fn(usize) -> *const T, to: *mut T, to_stride: usize) {
+        for j in 0..Self::LANES {
+            for i in 0..Self::LANES {
+                // SAFETY: the caller's promise covers the whole block on both sides.
+                unsafe { *to.add(j * to_stride + i) = *row(i).add(j) };
+            }
+        }
+    }
+}
+
+/// A piece of work that is compiled once for each instruction set.
+///
+/// # Safety
+/// `run` must be `#[inline(always)]`, and so must everything it calls that uses `V`: code that is not inlined into
+/// the set's entry point would be compiled without the instruction set.
+pub unsafe trait Work<T: Float> {
+    /// Does the work with vectors of type `V`.
+    ///
+    /// # Safety
+    /// The machine must have `V`'s instruction set, and the work's own pointers must be valid as it documents.
+    unsafe fn run<V: Vector<T>>(self);
+}
+
+/// An element type's vectors.
+pub trait Dispatch: Sized {
+    /// Does `work` with the vectors that `set` has for this type.
+    ///
+    /// # Safety
+    /// The machine must have `set`, and the pointers inside `work` must be valid as it documents.
+    unsafe fn dispatch<W: Work<Self>>(set: InstructionSet, work: W)
+    where
+        Self: Float;
+}
