@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod commands;
 mod data;
 mod run;
@@ -68,6 +69,8 @@ enum Command {
         #[arg(long = "set", value_name = "NAME=VALUE")]
         set: Vec<String>,
     },
+    /// Time training steps of thirteen models, or the machine itself
+    Bench(bench::BenchOptions),
     /// Data sets: list, info NAME, path
     Data {
         #[command(subcommand)]
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Resume { run, how } => run::resume(&run, &how),
         Command::Predict { run, file } => commands::predict(&run, &file),
         Command::Summary { name, set } => commands::summary(&name, &set),
+        Command::Bench(options) => bench::bench(&options),
         Command::Data { command } => data::data(&command),
     };
     if let Some(times) = etude::core::time_report() {

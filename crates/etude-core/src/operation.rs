@@ -2,7 +2,7 @@
 
 use crate::{Shape, Tensor, Window};
 use etude_kernels::tile::{BinaryOp, ReduceOp, Scalar, UnaryOp};
-use etude_kernels::{Buffer, DType, Element};
+use etude_kernels::{Buffer, Cost, DType, Element};
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 
@@ -25,6 +25,11 @@ impl Meta {
     pub fn bytes(&self) -> usize {
         self.shape.count() * self.dtype.size()
     }
+}
+
+/// Bytes of all of `metas`.
+pub(crate) fn bytes(metas: &[Meta]) -> u64 {
+    metas.iter().map(|meta| meta.bytes() as u64).sum()
 }
 
 /// How the compiler may treat an operation.
@@ -107,6 +112,11 @@ pub trait Operation: Debug + Send + Sync + 'static {
     /// Whether the kernel wants input number `input` contiguous (the default) or takes any strides.
     fn contiguous(&self, _input: usize) -> bool {
         true
+    }
+
+    /// What the kernel has to do, for profiles: the bytes of inputs and outputs, and no arithmetic unless said otherwise.
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        Cost { operations: 0, bytes: bytes(inputs) + bytes(outputs) }
     }
 
     /// The kernel: reads the inputs, fills every output.

@@ -19,6 +19,7 @@ pub mod matmul;
 pub mod memory;
 pub mod norm;
 pub mod patches;
+pub mod peak;
 pub mod pool;
 pub mod random;
 pub mod recurrent;
@@ -30,3 +31,4 @@ pub mod tile;
 
 pub use element::{DType, Element, Float};
 pub use memory::Buffer;
+pub use peak::{Cost, Peak};

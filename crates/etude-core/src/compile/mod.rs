@@ -18,6 +18,7 @@ mod verify;
 mod views;
 
 use crate::context::switches;
+use crate::runtime::profile::timed;
 use graph::Graph;
 use plan::Plan;
 
@@ -25,12 +26,12 @@ use plan::Plan;
 pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
     let trace = &switches().trace;
     let captured = graph.nodes.len();
-    let graph = simplify::simplify(graph);
+    let graph = timed("compile: simplify", || simplify::simplify(graph));
     let simplified = graph.nodes.len();
-    let items = views::resolve(&graph);
-    let mut groups = fuse::fuse(&items);
+    let items = timed("compile: views", || views::resolve(&graph));
+    let mut groups = timed("compile: fuse", || fuse::fuse(&items));
     let drafts = loop {
-        match lower::lower(&items, &groups) {
+        match timed("compile: lower", || lower::lower(&items, &groups)) {
             Ok(drafts) => break drafts,
             Err(large) => {
                 let half = groups[large].len().div_ceil(2);
@@ -47,7 +48,7 @@ pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
         }
         eprintln!("etude: {} groups", drafts.len());
     }
-    let plan = memory::place(&items, drafts)?;
+    let plan = timed("compile: memory", || memory::place(&items, drafts))?;
     if cfg!(debug_assertions) {
         verify::verify(&plan)?;
     }

@@ -2,7 +2,8 @@
 
 use crate::node::Source;
 use crate::operation::Meta;
-use crate::{DType, Window};
+use crate::{DType, Shape, Window};
+use etude_kernels::Cost;
 use etude_kernels::tile::Prepared;
 use std::fmt;
 use std::panic::Location;
@@ -89,6 +90,48 @@ impl Step {
                     KernelInput::Scalar(_) => None,
                 })
                 .collect(),
+        }
+    }
+}
+
+/// What a step is, for profiles.
+impl Step {
+    /// The shapes and dtypes a kernel of its own reads; scalars have none.
+    fn input_metas(inputs: &[KernelInput]) -> Vec<Meta> {
+        let meta = |input: &KernelInput| match input {
+            KernelInput::Array(_, window, dtype) => Meta::new(window.shape, *dtype),
+            KernelInput::Scalar(_) => Meta::new(Shape::scalar(), DType::F64),
+        };
+        inputs.iter().map(meta).collect()
+    }
+
+    /// What the step has to do.
+    pub fn cost(&self) -> Cost {
+        match &self.action {
+            Action::Tile { prepared, kept, reduced, inputs, .. } => {
+                prepared.cost(kept, reduced, inputs.iter().map(|input| &input.strides[..]))
+            }
+            Action::Kernel { source, inputs } => match source.operation() {
+                Some(operation) => operation.cost(&Step::input_metas(inputs), &self.metas),
+                None => Cost::default(),
+            },
+        }
+    }
+
+    /// The kernel with its shapes: `matmul [128, 784] × [784, 512]`; for a tile program the shape it runs over.
+    pub fn title(&self) -> String {
+        match &self.action {
+            Action::Tile { kept, reduced, .. } if reduced.is_empty() => format!("{} {kept:?}", self.name),
+            Action::Tile { kept, reduced, .. } => format!("{} {kept:?} over {reduced:?}", self.name),
+            Action::Kernel { inputs, .. } => {
+                let shapes = Step::input_metas(inputs).into_iter().filter(|meta| meta.shape.rank() > 0);
+                let mut shapes: Vec<String> = shapes.map(|meta| meta.shape.to_string()).collect();
+                if shapes.is_empty() {
+                    shapes.extend(self.metas.iter().map(|meta| meta.shape.to_string()));
+                }
+                shapes.truncate(3);
+                format!("{} {}", self.name, shapes.join(" × "))
+            }
         }
     }
 }

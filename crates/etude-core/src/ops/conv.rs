@@ -2,12 +2,12 @@
 //! convolution) and the gradient of its weight. Each is linear in both inputs, and the gradients of each are the other
 //! two, so that gradients of any order stay within the three.
 
-use crate::operation::{Backward, Call, Meta, Operation};
+use crate::operation::{Backward, Call, Meta, Operation, bytes};
 use crate::ops::spatial::{self, PerAxis};
 use crate::ops::{Case, Row};
 use crate::{DType, Tensor};
-use etude_kernels::Float;
 use etude_kernels::conv::{self, ConvGeometry};
+use etude_kernels::{Cost, Float};
 use std::hash::{Hash, Hasher};
 
 /// How a kernel moves over its input. Written as a chain: `ConvOptions::new().stride(2).padding([1, 0])`; each number
@@ -260,6 +260,12 @@ impl Operation for Convolution {
             Part::Weight => self.other(Part::Forward, a, g, &b_shape),
         });
         Ok(vec![by_a, by_b])
+    }
+
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        let geometry = self.geometry(&inputs[0].shape, &inputs[1].shape);
+        let operations = geometry.map_or(0, |geometry| 2 * geometry.multiply_adds());
+        Cost { operations: operations as u64, bytes: bytes(inputs) + bytes(outputs) }
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {

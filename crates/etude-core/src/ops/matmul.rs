@@ -1,11 +1,11 @@
 //! Matrix products, batched and broadcast.
 
 use crate::node::Source;
-use crate::operation::{Backward, Call, Meta, Operation};
+use crate::operation::{Backward, Call, Meta, Operation, bytes};
 use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor};
-use etude_kernels::Float;
 use etude_kernels::matmul::{Operand, matmul};
+use etude_kernels::{Cost, Float};
 
 #[derive(Debug)]
 struct MatMul;
@@ -46,6 +46,12 @@ impl Operation for MatMul {
 
     fn contiguous(&self, _input: usize) -> bool {
         false
+    }
+
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        let inner = inputs[0].shape.last().copied().unwrap_or(0);
+        let operations = 2 * outputs[0].shape.count() * inner;
+        Cost { operations: operations as u64, bytes: bytes(inputs) + bytes(outputs) }
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {

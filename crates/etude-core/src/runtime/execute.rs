@@ -1,7 +1,6 @@
 //! Runs a plan: steps in order, each parallel inside. The CPU is one [`Executor`]; another backend is another.
 
 use super::capture::Capture;
-use super::trace;
 use crate::compile::plan::{Action, KernelInput, Place, Plan, Step};
 use crate::context::switches;
 use crate::node::Value;
@@ -10,7 +9,7 @@ use crate::{DType, Error, Result};
 use etude_kernels::Buffer;
 use etude_kernels::tile::{Input, Scalar, Source};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Something that can run the steps of a plan.
 pub(crate) trait Executor {
@@ -47,8 +46,12 @@ impl Memory<'_> {
     }
 }
 
-/// Runs `plan` on what `capture` holds and returns the values of its roots.
-pub(crate) fn run(plan: &Plan, capture: &mut Capture) -> Result<Vec<Vec<Value>>> {
+/// Runs `plan` on what `capture` holds and returns the values of its roots. `times` gets how long each step took.
+pub(crate) fn run(
+    plan: &Plan,
+    capture: &mut Capture,
+    mut times: Option<&mut Vec<Duration>>,
+) -> Result<Vec<Vec<Value>>> {
     // Storage given away is taken out of its node here; nobody else holds it.
     let mut slots: Vec<Option<Buffer>> = Vec::with_capacity(plan.slots.len());
     for slot in &plan.slots {
@@ -70,10 +73,10 @@ pub(crate) fn run(plan: &Plan, capture: &mut Capture) -> Result<Vec<Vec<Value>>>
             }
             outputs.push(buffer);
         }
-        let start = switches.trace.time.then(Instant::now);
+        let start = times.is_some().then(Instant::now);
         let result = Cpu.run(step, &memory, &capture.scalars, &mut outputs);
-        if let Some(start) = start {
-            trace::record_time(step, start.elapsed());
+        if let (Some(start), Some(times)) = (start, &mut times) {
+            times.push(start.elapsed());
         }
         if switches.check_nan && result.is_ok() {
             check_finite(step, &outputs)?;

@@ -3,6 +3,7 @@
 mod cache;
 mod capture;
 mod execute;
+pub mod profile;
 pub mod state;
 pub mod trace;
 
@@ -21,12 +22,20 @@ pub(crate) fn evaluate(tensors: &[Tensor]) -> Result<()> {
     if tensors.iter().all(Tensor::is_evaluated) {
         return Ok(());
     }
-    let mut capture = capture::capture(tensors);
-    let plan = cache::plan_for(&capture).map_err(|message| {
+    let mut capture = profile::timed("capture", || capture::capture(tensors));
+    let plan = profile::timed("plan", || cache::plan_for(&capture)).map_err(|message| {
         Error::Execution(format!("the compiler could not plan this graph ({message}); please report this"))
     })?;
-    let values = execute::run(&plan, &mut capture)?;
-    capture.finish(values);
+    let values = match profile::collecting() {
+        false => execute::run(&plan, &mut capture, None)?,
+        true => {
+            let mut times = Vec::with_capacity(plan.steps.len());
+            let values = profile::timed("execute", || execute::run(&plan, &mut capture, Some(&mut times)))?;
+            profile::note_run(&plan, &times);
+            values
+        }
+    };
+    profile::timed("hand over", || capture.finish(values));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::{by_time, check, gate, joined, order, products_with_previous, slope};
 use crate::operation::{Backward, Call, Meta, Operation};
 use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor};
-use etude_kernels::{Buffer, Float, recurrent as kernel};
+use etude_kernels::{Buffer, Cost, Float, recurrent as kernel};
 use std::hash::Hasher;
 
 /// Inputs: the gates' inputs `[T, B, 3H]`, hidden weights `[3H, H]`, the hidden bias of the last gate `[H]`, `h0[B, H]`.
@@ -76,6 +76,10 @@ impl Operation for Gru {
         Ok(vec![Some(by_x.clone()), by_weights, by_bias, Some(by_h0.clone())])
     }
 
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        super::cost(&inputs[1], &inputs[0], inputs, outputs)
+    }
+
     fn run(&self, call: &mut Call) -> Result<(), String> {
         match call.dtype(0) {
             DType::F32 => self.fill::<f32>(call),
@@ -130,6 +134,10 @@ impl Operation for GruGradient {
             by_products.push((t, from_h));
         }
         Some(vec![by_time(by_inputs), by_time(by_products), carry])
+    }
+
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        super::cost(&inputs[0], &outputs[0], inputs, outputs)
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {

@@ -4,7 +4,7 @@ use super::{by_time, check, gate, joined, order, products_with_previous, slope};
 use crate::operation::{Backward, Call, Meta, Operation};
 use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor};
-use etude_kernels::{Buffer, Float, recurrent as kernel};
+use etude_kernels::{Buffer, Cost, Float, recurrent as kernel};
 use std::hash::Hasher;
 
 /// Inputs: the gates' inputs `[T, B, 4H]`, hidden weights `[4H, H]`, `h0` and `c0` `[B, H]`. Outputs: `h[T, B, H]`, the last
@@ -76,6 +76,10 @@ impl Operation for Lstm {
         Ok(vec![Some(by_x.clone()), by_weights, Some(by_h0.clone()), Some(by_c0.clone())])
     }
 
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        super::cost(&inputs[1], &inputs[0], inputs, outputs)
+    }
+
     fn run(&self, call: &mut Call) -> Result<(), String> {
         match call.dtype(0) {
             DType::F32 => self.fill::<f32>(call),
@@ -135,6 +139,10 @@ impl Operation for LstmGradient {
             all.push((t, by_gates));
         }
         Some(vec![by_time(all), from_later, carry])
+    }
+
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        super::cost(&inputs[0], &outputs[0], inputs, outputs)
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {

@@ -7,9 +7,10 @@ mod gru;
 mod lstm;
 mod plain;
 
-use crate::operation::Meta;
+use crate::operation::{Meta, bytes};
 use crate::ops::{Case, Row};
 use crate::{PadMode, Shape, Tensor, cat, stack};
+use etude_kernels::Cost;
 
 /// The weights of one recurrent layer in one direction, in PyTorch's layout: G gates of H units, one gate after the other.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +140,12 @@ fn check(inputs: &[Meta], gates: usize, states: &[Meta]) -> Result<[usize; 3], S
         return Err("all must be of one floating dtype; convert with .to(…)".into());
     }
     Ok([steps, batch, hidden])
+}
+
+/// What going through the steps costs either way: one product with the hidden weights for each gate of each step.
+fn cost(weights: &Meta, gates: &Meta, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+    let operations = 2 * gates.shape.count() * weights.shape[1];
+    Cost { operations: operations as u64, bytes: bytes(inputs) + bytes(outputs) }
 }
 
 /// The places in time in the order in which they are worked on.

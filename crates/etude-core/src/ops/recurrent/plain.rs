@@ -5,7 +5,7 @@ use crate::operation::{Backward, Call, Meta, Operation};
 use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor};
 use etude_kernels::matmul::{Operand, matmul};
-use etude_kernels::{Buffer, Float, math};
+use etude_kernels::{Buffer, Cost, Float, math};
 use std::hash::{Hash, Hasher};
 
 /// Inputs: the inputs' products `[T, B, H]`, hidden weights `[H, H]`, `h0[B, H]`. Output: `h[T, B, H]`.
@@ -67,6 +67,10 @@ impl Operation for Rnn {
         let found = Tensor::record_many(operation, &[weights, h0, h, &step.gradient(0)]);
         let by_weights = step.needed[1].then(|| products_with_previous(&found[0], h, h0, self.reverse));
         Ok(vec![Some(found[0].clone()), by_weights, Some(found[1].clone())])
+    }
+
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        super::cost(&inputs[1], &inputs[0], inputs, outputs)
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {
@@ -137,6 +141,10 @@ impl Operation for RnnGradient {
             all.push((t, by_sum));
         }
         Some(vec![by_time(all), carry])
+    }
+
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        super::cost(&inputs[0], &outputs[0], inputs, outputs)
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {

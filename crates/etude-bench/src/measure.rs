@@ -1,0 +1,68 @@
+//! Timing a training step the way the peers time theirs.
+
+use crate::{Setting, Workload};
+use etude::Result;
+use etude::core::{Profile, start_profile, stop_profile};
+use etude::train::units::peak_memory;
+use std::time::Instant;
+
+/// What one workload took.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// The first step, compiling included.
+    pub first_ms: f64,
+    /// The median of the timed steps.
+    pub median_ms: f64,
+    /// The fastest of them.
+    pub min_ms: f64,
+    /// How many were timed.
+    pub steps: usize,
+    /// The most memory the process had resident so far, in bytes.
+    pub peak_rss: u64,
+    /// The most bytes the step's plan holds at once beside parameters and data.
+    pub planned_peak: usize,
+}
+
+/// Two steps to warm up, then `steps`, or as many as take about four seconds: between 5 and 300.
+pub fn measure(workload: &Workload, steps: Option<usize>) -> Result<Timing> {
+    let mut task = workload.build(&Setting::RACE);
+    let mut timed = || -> Result<f64> {
+        let start = Instant::now();
+        task.step()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    start_profile();
+    let first = timed();
+    let planned_peak = stop_profile().planned_peak;
+    let first = first?;
+    let probe = timed()?;
+    let steps = steps.unwrap_or(((4.0 / probe) as usize).clamp(5, 300)).max(1);
+    let mut times = (0..steps).map(|_| timed()).collect::<Result<Vec<f64>>>()?;
+    times.sort_by(f64::total_cmp);
+    Ok(Timing {
+        first_ms: first * 1e3,
+        median_ms: times[steps / 2] * 1e3,
+        min_ms: times[0] * 1e3,
+        steps,
+        peak_rss: peak_memory().unwrap_or(0),
+        planned_peak,
+    })
+}
+
+/// Where the time of a step goes. The first profile is the first step's, with the compiler's passes; the second that of
+/// `steps` more, and the milliseconds are one step's, kernels and all.
+pub fn profile(workload: &Workload, steps: usize) -> Result<(Profile, Profile, f64)> {
+    let mut task = workload.build(&Setting::RACE);
+    start_profile();
+    let first = task.step();
+    let first = (first, stop_profile());
+    first.0?;
+    task.step()?;
+    start_profile();
+    let start = Instant::now();
+    let last = (0..steps).try_for_each(|_| task.step().map(drop));
+    let took = start.elapsed().as_secs_f64() * 1e3 / steps.max(1) as f64;
+    let rest = stop_profile();
+    last?;
+    Ok((first.1, rest, took))
+}

@@ -1,0 +1,188 @@
+//! `etude bench`: thirteen training steps timed, where their time goes, and what the machine can do.
+
+use crate::commands::print;
+use clap::Args;
+use etude::core::{Peak, Profile, set_threads};
+use etude::{Error, Result};
+use etude_bench::measure::{Timing, measure, profile};
+use etude_bench::{WORKLOADS, Workload, find};
+use serde_json::{Value, json};
+use std::process::{Command, ExitCode, Stdio};
+
+/// Options of `etude bench`.
+#[derive(Args)]
+pub struct BenchOptions {
+    /// The workloads to time; all thirteen by default
+    #[arg(value_name = "WORKLOAD")]
+    workloads: Vec<String>,
+    /// Steps to time; by default as many as take about four seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    steps: Option<u32>,
+    /// Threads to use; one a core by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// One JSON object a line, as the scripts of other frameworks print
+    #[arg(long)]
+    json: bool,
+    /// Measure what the machine can do: arithmetic and memory bandwidth
+    #[arg(long)]
+    roofline: bool,
+    /// Show where the time of a step goes: kernels against the machine's peak, and the compiler's passes
+    #[arg(long)]
+    profile: bool,
+}
+
+/// Kernels named in a profile; the others are a few percent at most.
+const KERNELS: usize = 24;
+
+pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
+    set_threads(options.threads.unwrap_or(0) as usize);
+    if options.roofline {
+        let peak = Peak::measure();
+        print(&if options.json { format!("{}\n", roofline_json(&peak)) } else { roofline(&peak) })?;
+        if options.workloads.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let chosen: Vec<&Workload> = match options.workloads.is_empty() {
+        true => WORKLOADS.iter().collect(),
+        false => options.workloads.iter().map(|name| find(name)).collect::<Result<_>>()?,
+    };
+    if !options.json {
+        print(&heading())?;
+    }
+    for workload in &chosen {
+        // A process never gives its peak of memory back, so each workload gets one of its own.
+        let line = if chosen.len() == 1 { run(workload, options)? } else { run_apart(workload, options)? };
+        print(&if options.json { format!("{line}\n") } else { row(workload, &line) })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Times a workload in this process.
+fn run(workload: &Workload, options: &BenchOptions) -> Result<Value> {
+    let timing = measure(workload, options.steps.map(|steps| steps as usize))?;
+    let mut line = timing_json(workload.name, &timing);
+    if options.profile {
+        let steps = options.steps.map_or(((2e3 / timing.median_ms) as usize).clamp(3, 100), |steps| steps as usize);
+        let (first, rest, milliseconds) = profile(workload, steps)?;
+        line["profile"] = profile_json(&first, &rest, steps, milliseconds);
+    }
+    Ok(line)
+}
+
+/// Times a workload in a process of its own.
+fn run_apart(workload: &Workload, options: &BenchOptions) -> Result<Value> {
+    let failed = |what: String| Error::new(format!("bench {}: {what}", workload.name));
+    let program = std::env::current_exe().map_err(|error| failed(format!("this program cannot be found: {error}")))?;
+    let mut command = Command::new(program);
+    command.args(["bench", workload.name, "--json"]);
+    let numbers = [("--steps", options.steps), ("--threads", options.threads.map(u32::from))];
+    for (name, value) in numbers.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        command.args([name, &value.to_string()]);
+    }
+    if options.profile {
+        command.arg("--profile");
+    }
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| failed(format!("its process did not start: {error}")))?;
+    let line = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
+    line.ok_or_else(|| failed(format!("its process ended with {}", output.status)))
+}
+
+fn timing_json(name: &str, timing: &Timing) -> Value {
+    let rounded = |value: f64| (value * 1e3).round() / 1e3;
+    json!({
+        "peer": "etude",
+        "workload": name,
+        "median_ms": rounded(timing.median_ms),
+        "min_ms": rounded(timing.min_ms),
+        "first_ms": rounded(timing.first_ms),
+        "steps": timing.steps,
+        "peak_rss_mb": timing.peak_rss >> 20,
+        "planned_peak_mb": rounded(timing.planned_peak as f64 / (1 << 20) as f64),
+    })
+}
+
+/// The profile of a step, with a table for people in `text`.
+fn profile_json(first: &Profile, rest: &Profile, steps: usize, milliseconds: f64) -> Value {
+    let peak = Peak::measure();
+    let per_step = |seconds: f64| seconds * 1e3 / steps as f64;
+    let kernels: Vec<Value> = rest.kernels.iter().map(|kernel| {
+        let seconds = kernel.time.as_secs_f64().max(1e-12);
+        let rate = |amount: u64| amount as f64 * kernel.calls as f64 / seconds / 1e9;
+        json!({
+            "kernel": kernel.name, "calls": kernel.calls as f64 / steps as f64, "ms": per_step(seconds),
+            "gflops": rate(kernel.cost.operations), "gbytes": rate(kernel.cost.bytes), "of_roof": kernel.share(&peak),
+        })
+    }).collect();
+    let passes: Vec<Value> =
+        first.phases.iter().map(|phase| json!({ "pass": phase.name, "ms": phase.time.as_secs_f64() * 1e3 })).collect();
+    let evaluation: f64 = rest.phases.iter().map(|phase| per_step(phase.time.as_secs_f64())).sum();
+    let text = format!(
+        "{}{:9.3}         recording, differentiating, updating: the step less the above\n\nfirst step, milliseconds\n{}",
+        rest.table(&peak, steps as u64, KERNELS),
+        milliseconds - evaluation,
+        first
+            .phases
+            .iter()
+            .map(|phase| format!("{:9.3} {}\n", phase.time.as_secs_f64() * 1e3, phase.name))
+            .collect::<String>(),
+    );
+    json!({ "step_ms": milliseconds, "kernels": kernels, "first_step": passes, "text": text })
+}
+
+fn heading() -> String {
+    format!(
+        "{:<9} {:>10} {:>10} {:>10} {:>9} {:>11}   model\n",
+        "workload", "median ms", "min ms", "first ms", "peak MB", "planned MB"
+    )
+}
+
+fn row(workload: &Workload, line: &Value) -> String {
+    let number = |name: &str| line[name].as_f64().unwrap_or(f64::NAN);
+    let mut text = format!(
+        "{:<9} {:>10.3} {:>10.3} {:>10.1} {:>9.0} {:>11.1}   {}\n",
+        workload.name,
+        number("median_ms"),
+        number("min_ms"),
+        number("first_ms"),
+        number("peak_rss_mb"),
+        number("planned_peak_mb"),
+        workload.what
+    );
+    if let Some(profile) = line["profile"]["text"].as_str() {
+        text += &format!("\n{profile}\n");
+    }
+    text
+}
+
+fn roofline(peak: &Peak) -> String {
+    let mut text = format!(
+        "arithmetic, f32 multiply-adds\n  one thread  {:8.1} GFLOP/s\n  {:<10}  {:8.1} GFLOP/s\n\n",
+        peak.arithmetic_of_one / 1e9,
+        format!("{} threads", peak.threads),
+        peak.arithmetic / 1e9
+    );
+    text += &format!("bandwidth, {} threads     size      copy     triad  (GB/s)\n", peak.threads);
+    for level in &peak.levels {
+        text += &format!(
+            "  {:<20} {:>8}  {:8.1}  {:8.1}\n",
+            level.name,
+            etude::train::units::bytes(level.bytes as u64),
+            level.copy / 1e9,
+            level.triad / 1e9
+        );
+    }
+    text
+}
+
+fn roofline_json(peak: &Peak) -> Value {
+    let levels: Vec<Value> = peak.levels.iter().map(|level| {
+        json!({ "level": level.name, "bytes": level.bytes, "copy_gbytes": level.copy / 1e9, "triad_gbytes": level.triad / 1e9 })
+    }).collect();
+    json!({
+        "threads": peak.threads, "gflops": peak.arithmetic / 1e9, "gflops_one_thread": peak.arithmetic_of_one / 1e9,
+        "bandwidth": levels,
+    })
+}
