@@ -6,6 +6,7 @@
 extern crate self as etude_nn;
 
 pub mod init;
+mod keep;
 pub mod layers;
 pub mod loss;
 mod module;
@@ -17,6 +18,7 @@ mod watch;
 mod weights;
 
 pub use etude_derive::Module;
+pub use keep::{Keep, Kept};
 pub use layers::*;
 pub use module::{Entry, Forward, Label, Module, Walk};
 pub use param::Param;

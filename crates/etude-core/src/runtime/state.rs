@@ -24,6 +24,11 @@ impl State {
         State { cell: Arc::new(Mutex::new(value)) }
     }
 
+    /// Another handle to the same cell: what a run that saves it keeps.
+    pub fn handle(&self) -> State {
+        State { cell: self.cell.clone() }
+    }
+
     /// The tensor held now.
     pub fn get(&self) -> Tensor {
         lock(&self.cell).clone()

@@ -1,8 +1,8 @@
 //! Running averages of weights.
 
 use crate::Module;
-use crate::module::{Entry, walk};
-use etude_core::{Result, Tensor, no_grad};
+use crate::module::{Entry, Walk, walk};
+use etude_core::{Result, State, Tensor, no_grad};
 use std::collections::HashMap;
 
 /// A copy of a model whose weights are the running average of the model's: `a ← β·a + (1−β)·w` (Polyak and Juditsky,
@@ -15,7 +15,15 @@ pub struct Average<M> {
     /// The averaged model. Its parameters are frozen: it is read, not trained.
     pub model: M,
     decay: f64,
-    updates: u64,
+    /// A state cell, so that a run saves it with the weights.
+    updates: State,
+}
+
+impl<M: Module> Module for Average<M> {
+    fn visit(&self, walk: &mut Walk) {
+        walk.field("model", &self.model);
+        walk.field("updates", &self.updates);
+    }
 }
 
 impl<M: Module + Clone> Average<M> {
@@ -23,17 +31,12 @@ impl<M: Module + Clone> Average<M> {
     pub fn new(model: &M, decay: f64) -> Average<M> {
         let model = model.clone();
         model.freeze();
-        Average { model, decay, updates: 0 }
+        Average { model, decay, updates: State::new(Tensor::scalar_int(0)) }
     }
 
     /// How many updates it has seen.
     pub fn updates(&self) -> u64 {
-        self.updates
-    }
-
-    /// Puts back the number of updates, after the averaged model was loaded from a checkpoint.
-    pub fn set_updates(&mut self, updates: u64) {
-        self.updates = updates;
+        self.updates.get().to_vec::<i64>()[0] as u64
     }
 
     /// Moves the average towards `model`'s weights and evaluates it.
@@ -41,8 +44,9 @@ impl<M: Module + Clone> Average<M> {
     /// # Errors
     /// If the evaluation fails.
     pub fn update(&mut self, model: &M) -> Result<()> {
-        let keep = if self.updates == 0 { 0.0 } else { self.decay };
-        self.updates += 1;
+        let before = self.updates();
+        let keep = if before == 0 { 0.0 } else { self.decay };
+        self.updates.set(Tensor::scalar_int(before as i64 + 1));
         let mut wanted: Vec<Tensor> = Vec::new();
         no_grad(|| {
             for ((_, average), (_, param)) in self.model.parameters().iter().zip(model.parameters()) {

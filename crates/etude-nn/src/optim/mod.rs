@@ -18,6 +18,8 @@ pub use sgd::Sgd;
 use crate::{Module, Param};
 use etude_core::{DType, Gradients, Result, Tensor, no_grad};
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How one parameter changes in one step.
 pub trait Rule: Send {
@@ -104,6 +106,11 @@ pub enum Clip {
 
 /// A rule with the parameters it trains.
 pub struct Optimizer {
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What all handles to an optimiser share.
+struct Shared {
     rule: Box<dyn Rule>,
     members: Vec<Member>,
     groups: Vec<Group>,
@@ -128,7 +135,7 @@ impl Optimizer {
         };
         let members: Vec<Member> = module.parameters().into_iter().map(member).collect();
         let all = Group { rate_scale: 1.0, weight_decay: None, members: (0..members.len()).collect() };
-        Optimizer {
+        let shared = Shared {
             learning_rate: rule.learning_rate(),
             rule: Box::new(rule),
             members,
@@ -139,44 +146,56 @@ impl Optimizer {
             passes: 0,
             steps: 0,
             warned: false,
-        }
+        };
+        Optimizer { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    /// Another handle to the same optimiser: what a run that saves it keeps.
+    pub fn handle(&self) -> Optimizer {
+        Optimizer { shared: self.shared.clone() }
     }
 
     /// Gives the parameters whose path `chosen` accepts a learning rate `rate_scale` times the others', and a weight
     /// decay of their own if one is given.
-    pub fn group(mut self, chosen: impl Fn(&str) -> bool, rate_scale: f64, weight_decay: Option<f64>) -> Optimizer {
-        let members: Vec<usize> = (0..self.members.len()).filter(|&i| chosen(&self.members[i].name)).collect();
-        self.groups.iter_mut().for_each(|group| group.members.retain(|member| !members.contains(member)));
-        self.groups.push(Group { rate_scale, weight_decay, members });
+    pub fn group(self, chosen: impl Fn(&str) -> bool, rate_scale: f64, weight_decay: Option<f64>) -> Optimizer {
+        let mut shared = self.lock();
+        let members: Vec<usize> = (0..shared.members.len()).filter(|&i| chosen(&shared.members[i].name)).collect();
+        shared.groups.iter_mut().for_each(|group| group.members.retain(|member| !members.contains(member)));
+        shared.groups.push(Group { rate_scale, weight_decay, members });
+        drop(shared);
         self
     }
 
     /// Cuts gradients before each step.
-    pub fn clip(mut self, clip: Clip) -> Optimizer {
-        self.clip = Some(clip);
+    pub fn clip(self, clip: Clip) -> Optimizer {
+        self.lock().clip = Some(clip);
         self
     }
 
     /// Takes a step only every `passes` calls of [`Optimizer::minimise`] or [`Optimizer::step`], along the mean of
     /// their gradients: a large batch in parts that fit into memory.
-    pub fn accumulate(mut self, passes: u64) -> Optimizer {
-        self.accumulate = passes.max(1);
+    pub fn accumulate(self, passes: u64) -> Optimizer {
+        self.lock().accumulate = passes.max(1);
         self
     }
 
     /// The learning rate now.
     pub fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.lock().learning_rate
     }
 
     /// Sets the learning rate for the steps to come.
     pub fn set_learning_rate(&mut self, rate: f64) {
-        self.learning_rate = rate;
+        self.lock().learning_rate = rate;
     }
 
     /// How many steps were taken.
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.lock().steps
     }
 
     /// Differentiates `loss`, takes a step and evaluates the loss and the new parameters together.
@@ -186,15 +205,31 @@ impl Optimizer {
     #[track_caller]
     pub fn minimise(&mut self, loss: &Tensor) -> Result<()> {
         let gradients = loss.backward()?;
-        self.step_with(gradients, Some(loss))
+        self.lock().step_with(gradients, Some(loss))
     }
 
     /// Takes a step along `gradients`, which are used up, and evaluates the new parameters.
     #[track_caller]
     pub fn step(&mut self, gradients: Gradients) -> Result<()> {
-        self.step_with(gradients, None)
+        self.lock().step_with(gradients, None)
     }
 
+    /// Everything the optimiser remembers, by name: what a checkpoint holds beside the parameters. The rate and the
+    /// number of steps are numbers of their own.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        self.lock().state()
+    }
+
+    /// Puts back what [`Optimizer::state`] gave, the number of steps and the learning rate.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn restore(&mut self, tensors: &HashMap<String, Tensor>, steps: u64, learning_rate: f64) -> Result<()> {
+        self.lock().restore(tensors, steps, learning_rate)
+    }
+}
+
+impl Shared {
     #[track_caller]
     fn step_with(&mut self, gradients: Gradients, loss: Option<&Tensor>) -> Result<()> {
         let mut pairs = self.take_gradients(gradients);
@@ -272,9 +307,7 @@ impl Optimizer {
         member.param.set(new);
     }
 
-    /// Everything the optimiser remembers, by name: what a checkpoint holds beside the parameters. The rate and the
-    /// number of steps are numbers of their own.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
+    fn state(&self) -> Vec<(String, Tensor)> {
         let names = self.rule.slots();
         let of = |member: &Member| -> Vec<(String, Tensor)> {
             let named = names.iter().zip(&member.slots);
@@ -290,16 +323,7 @@ impl Optimizer {
         state
     }
 
-    /// Puts back what [`Optimizer::state`] gave, the number of steps and the learning rate.
-    ///
-    /// # Errors
-    /// If a tensor is missing or of another shape.
-    pub fn restore(
-        &mut self,
-        tensors: &std::collections::HashMap<String, Tensor>,
-        steps: u64,
-        learning_rate: f64,
-    ) -> Result<()> {
+    fn restore(&mut self, tensors: &HashMap<String, Tensor>, steps: u64, learning_rate: f64) -> Result<()> {
         let names = self.rule.slots();
         let mut restored = Vec::with_capacity(self.members.len());
         for member in &self.members {
