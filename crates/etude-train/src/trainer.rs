@@ -1,21 +1,17 @@
-//! The common training loop: epochs over a classification set with validation, checkpoints, exact resume.
+//! The common case of a [`Session`]'s loop: epochs over a classification set with validation, patience and the best
+//! weights at the end.
 
 use crate::metrics::{Confusion, Mean, argmax_rows};
-use crate::progress::{Bar, valid_tail};
-use crate::run::{Best, Checkpoint, LoaderPosition, State};
-use crate::session::{load_model, read_group};
-use crate::{Error, Figure, Result, Session, interrupted};
-use etude_core::random::{self, Generator};
+use crate::progress::valid_tail;
+use crate::{Figure, Result, Session};
 use etude_core::{DType, Shape, Tensor, evaluating, no_grad, training};
-use etude_data::{Array, Batch, Dataset, Loader, Values};
+use etude_data::{Array, Dataset, Loader, Values};
 use etude_nn::Forward;
 use etude_nn::optim::Optimizer;
 use etude_nn::schedule::Schedule;
-use std::time::Instant;
+use serde::{Deserialize, Serialize};
 
 /// Trains one model with one optimiser on labelled examples.
-///
-/// Checkpoints are written at the end of each epoch and every half minute; a resumed run gives the bits of an unbroken one.
 pub struct Trainer<'m, M> {
     model: &'m M,
     optimizer: Optimizer,
@@ -56,7 +52,7 @@ pub struct Fitted {
 }
 
 /// The figures of one epoch.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct EpochFigures {
     /// Counts from 1.
     pub epoch: u64,
@@ -68,6 +64,17 @@ pub struct EpochFigures {
     pub valid_loss: f64,
     /// Validation accuracy.
     pub valid_accuracy: f64,
+}
+
+/// What a training remembers from epoch to epoch.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct History {
+    epochs: Vec<EpochFigures>,
+    best: Option<f64>,
+    /// Epochs since the best one.
+    waited: u64,
+    steps: u64,
+    seconds: f64,
 }
 
 impl<'m, M: Forward> Trainer<'m, M> {
@@ -126,183 +133,67 @@ impl<'m, M: Forward> Trainer<'m, M> {
     /// Trains on `train`, watches `valid`, and leaves the weights of the best epoch (by validation loss) in the model.
     ///
     /// # Errors
-    /// When interrupted ([`Error::is_interrupted`]; everything is saved then), or when files cannot be written.
-    pub fn fit(mut self, session: &mut Session, train: &Dataset, valid: &Dataset) -> Result<Fitted> {
+    /// When interrupted ([`crate::Error::is_interrupted`]; everything is saved then), when the loss is no longer finite,
+    /// or when files cannot be written.
+    pub fn fit(mut self, session: &Session, train: &Dataset, valid: &Dataset) -> Result<Fitted> {
         let mut loader = Loader::new(train.clone(), self.batch_size).seed(session.seed());
         for transform in std::mem::take(&mut self.transforms) {
             loader = loader.transform(transform);
         }
-        let mut state = State::new(session.seed());
-        let mut fitted = Fitted::default();
-        if let Some((saved, checkpoint)) = session.take_restored() {
-            self.restore(&saved, &checkpoint, &mut loader)?;
-            fitted.epochs = past_epochs(session, saved.epoch)?;
-            state = saved;
-        }
-        let before = state.seconds;
-        let clock = Instant::now();
-        let mut seen = 0usize;
-        while state.epoch < self.epochs && !self.is_over(&state) {
-            let (count, bar) = self.epoch(session, &mut loader, &mut state, clock, before)?;
-            seen += count;
-            let figures = self.validate(session, valid, &mut state, bar)?;
-            fitted.epochs.push(figures);
-            state.seconds = before + clock.elapsed().as_secs_f64();
-            self.save(session, &state)?;
-        }
-        session.load_best(self.model)?;
-        fitted.steps = state.step;
-        fitted.seconds = before + clock.elapsed().as_secs_f64();
-        fitted.rate = seen as f64 / clock.elapsed().as_secs_f64();
-        Ok(fitted)
-    }
-
-    /// Whether the validation loss has not improved for too long.
-    fn is_over(&self, state: &State) -> bool {
-        let waited = state.schedule.get("stopping.waited").copied().unwrap_or(0.0);
-        self.stopping.is_some_and(|stopping| waited >= stopping.patience as f64)
-    }
-
-    /// The rest of the epoch `state` stands in. Returns how many examples it took, and the bar to finish.
-    fn epoch(
-        &mut self,
-        session: &mut Session,
-        loader: &mut Loader,
-        state: &mut State,
-        clock: Instant,
-        before: f64,
-    ) -> Result<(usize, Option<Bar>)> {
-        let batches = loader.batches() as u64;
-        let mut bar = (!session.is_quiet())
-            .then(|| Bar::epoch(state.epoch + 1, self.epochs, Some(batches)).resume_at(state.loader.batch));
-        let sum = |state: &State, name: &str| state.sums.get(name).copied().unwrap_or(0.0);
-        let mut loss = Mean::from_parts(sum(state, "loss"), sum(state, "count"));
-        let mut accuracy = Mean::from_parts(sum(state, "correct"), sum(state, "count"));
-        let (mut seen, mut saved) = (0, Instant::now());
-        while state.loader.batch < batches {
-            let batch = loader.next_batch()?;
-            let count = batch.labels.len();
-            let (step_loss, correct) = self.step(&batch, state.step)?;
-            seen += count;
-            state.step += 1;
-            state.loader.batch += 1;
-            loss.add(step_loss, count as f64);
-            accuracy.add(correct / count as f64, count as f64);
-            for (name, value) in [("loss", loss.parts().0), ("correct", accuracy.parts().0), ("count", loss.parts().1)]
-            {
-                state.sums.insert(name.into(), value);
+        session.keep("model", self.model);
+        session.keep("optimiser", &self.optimizer);
+        let history = session.value("history", History::default());
+        let (began, seen) = (session.seconds(), session.seen());
+        for batch in session.batches_from(loader, self.epochs) {
+            let batch = batch?;
+            if let Some(schedule) = &self.schedule {
+                self.optimizer.set_learning_rate(schedule.rate(batch.step));
             }
-            session.log(state.step, state.epoch + 1, &[("train/loss", step_loss)])?;
-            if let Some(bar) = &mut bar {
-                bar.figures([Figure::new("loss", loss.value()), Figure::percent("accuracy", accuracy.value())]);
-                bar.step(count as u64);
-            }
-            state.seconds = before + clock.elapsed().as_secs_f64();
-            if interrupted() {
-                self.save(session, state)?;
-                return Err(Error::interrupted());
-            }
-            if saved.elapsed() >= session.time_between_saves() && state.loader.batch < batches {
-                self.save(session, state)?;
-                saved = Instant::now();
+            let logits = training(|| self.model.forward(&batch.inputs));
+            let loss = (self.loss)(&logits, &batch.labels);
+            self.optimizer.minimise(&loss)?;
+            session.log(&[("train/loss", &loss)])?;
+            let right = logits.argmax(-1).equal(&batch.labels).to(DType::F32).mean(..).item();
+            session.average(Figure::percent("accuracy", right));
+            if batch.last {
+                let mut history = history.borrow_mut();
+                self.validate(session, valid, &mut history)?;
+                (history.steps, history.seconds) = (batch.step + 1, session.seconds());
+                if self.stopping.is_some_and(|stopping| history.waited >= stopping.patience) {
+                    session.stop();
+                }
             }
         }
-        let figures = [("train/loss_epoch", loss.value()), ("train/accuracy", accuracy.value())];
-        session.log(state.step, state.epoch + 1, &figures)?;
-        Ok((seen, bar))
-    }
-
-    /// One step: forward, backward, update. Returns the loss and how many examples were right.
-    fn step(&mut self, batch: &Batch, number: u64) -> Result<(f64, f64)> {
-        if let Some(schedule) = &self.schedule {
-            self.optimizer.set_learning_rate(schedule.rate(number));
+        let history = history.borrow().clone();
+        if history.best.is_some() {
+            session.load_best(self.model)?;
         }
-        let (x, labels) = (to_tensor(&batch.inputs)?, Tensor::from_slice(&batch.labels, batch.labels.len()));
-        let logits = training(|| self.model.forward(&x));
-        let loss = (self.loss)(&logits, &labels);
-        self.optimizer.minimise(&loss)?;
-        let value = loss.item();
-        if !value.is_finite() {
-            return Err(Error::new(format!("the loss became {value} at step {}", number + 1))
-                .remedy("lower the learning rate, or look for the cause with ETUDE_CHECK=nan"));
-        }
-        let correct = logits.argmax(-1).equal(&labels).to(DType::F32).sum(..).item();
-        Ok((value, correct))
+        let rate = (session.seen() - seen) as f64 / (session.seconds() - began).max(f64::MIN_POSITIVE);
+        Ok(Fitted { epochs: history.epochs, steps: history.steps, seconds: history.seconds, rate })
     }
 
     /// Closes an epoch: validation figures, best weights, patience.
-    fn validate(
-        &mut self,
-        session: &mut Session,
-        valid: &Dataset,
-        state: &mut State,
-        bar: Option<Bar>,
-    ) -> Result<EpochFigures> {
+    fn validate(&self, session: &Session, valid: &Dataset, history: &mut History) -> Result<()> {
         let found = evaluate(self.model, valid, &self.loss)?;
-        let (loss, accuracy) = (found.loss, found.confusion.accuracy());
-        state.epoch += 1;
-        session.log(state.step, state.epoch, &[("valid/loss", loss), ("valid/accuracy", accuracy)])?;
-        let sum = |name: &str| state.sums.get(name).copied().unwrap_or(0.0);
-        let count = sum("count").max(1.0);
         let figures = EpochFigures {
-            epoch: state.epoch,
-            train_loss: sum("loss") / count,
-            train_accuracy: sum("correct") / count,
-            valid_loss: loss,
-            valid_accuracy: accuracy,
+            epoch: history.epochs.len() as u64 + 1,
+            train_loss: session.mean("loss"),
+            train_accuracy: session.mean("accuracy"),
+            valid_loss: found.loss,
+            valid_accuracy: found.confusion.accuracy(),
         };
-        if let Some(bar) = bar {
-            bar.finish(&valid_tail(&[Figure::new("loss", loss), Figure::percent("accuracy", accuracy)]));
+        session.record(&[("train/loss_epoch", figures.train_loss), ("train/accuracy", figures.train_accuracy)])?;
+        session.record(&[("valid/loss", figures.valid_loss), ("valid/accuracy", figures.valid_accuracy)])?;
+        let tail = [Figure::new("loss", figures.valid_loss), Figure::percent("accuracy", figures.valid_accuracy)];
+        session.closing(&valid_tail(&tail));
+        history.epochs.push(figures);
+        history.waited += 1;
+        if history.best.is_none_or(|best| figures.valid_loss < best) {
+            (history.best, history.waited) = (Some(figures.valid_loss), 0);
+            session.save_best(self.model)?;
         }
-        state.sums.clear();
-        state.loader = LoaderPosition { epoch: state.epoch, batch: 0 };
-        let better = state.best.as_ref().is_none_or(|best| loss < best.value);
-        let waited = state.schedule.entry("stopping.waited".into()).or_insert(0.0);
-        *waited = if better { 0.0 } else { *waited + 1.0 };
-        if better {
-            state.best = Some(Best { metric: "valid/loss".into(), value: loss, step: state.step });
-            session.save_best(state, &[("model", self.model.tensors())])?;
-        }
-        Ok(figures)
+        Ok(())
     }
-
-    fn save(&self, session: &Session, state: &State) -> Result<()> {
-        let mut state = state.clone();
-        state.random_counter = random::generator().draws;
-        state.optimiser.insert("steps".into(), self.optimizer.steps() as f64);
-        state.optimiser.insert("learning_rate".into(), self.optimizer.learning_rate());
-        session.save(&state, &[("model", self.model.tensors()), ("optimiser", self.optimizer.state())])
-    }
-
-    fn restore(&mut self, state: &State, checkpoint: &Checkpoint, loader: &mut Loader) -> Result<()> {
-        load_model(checkpoint, self.model)?;
-        let number = |name: &str| state.optimiser.get(name).copied().unwrap_or(0.0);
-        let tensors = read_group(checkpoint, "optimiser")?;
-        self.optimizer.restore(&tensors, number("steps") as u64, number("learning_rate"))?;
-        random::restore(Generator { seed: state.seed, draws: state.random_counter });
-        let mut position = loader.state();
-        (position.epoch, position.batch) = (state.loader.epoch, state.loader.batch as usize);
-        Ok(loader.resume(&position)?)
-    }
-}
-
-/// The figures of the epochs a resumed run had finished, from its log.
-fn past_epochs(session: &Session, finished: u64) -> Result<Vec<EpochFigures>> {
-    let mut epochs: Vec<EpochFigures> =
-        (1..=finished).map(|epoch| EpochFigures { epoch, ..EpochFigures::default() }).collect();
-    for record in session.metrics()? {
-        let Some(figures) = (record.epoch as usize).checked_sub(1).and_then(|at| epochs.get_mut(at)) else { continue };
-        for (name, value) in &record.values {
-            match name.as_str() {
-                "train/loss_epoch" => figures.train_loss = *value,
-                "train/accuracy" => figures.train_accuracy = *value,
-                "valid/loss" => figures.valid_loss = *value,
-                "valid/accuracy" => figures.valid_accuracy = *value,
-                _ => (),
-            }
-        }
-    }
-    Ok(epochs)
 }
 
 /// What a model says about a whole set.

@@ -41,17 +41,21 @@ impl Etude for Backprop {
 
     fn run(self, session: &mut Session) -> Result<Report> {
         let (x, target) = (tensor(1.0), 2.0);
-        let mut w = tensor(10.0).variable();
-        let (mut weights, mut losses, mut slopes) = (Vec::new(), Vec::new(), Vec::new());
-        for step in 0..self.steps {
-            let loss = (target - &w * &x).square();
-            let slope = loss.backward()?.remove(&w).expect("the loss depends on w");
-            weights.push(w.item());
-            losses.push(loss.item());
-            slopes.push(slope.item());
-            session.log(step + 1, 1, &[("loss", loss.item()), ("w", w.item())])?;
-            w = no_grad(|| &w - slope * self.learning_rate).variable();
+        let w = Param::new(tensor(10.0));
+        let seen = session.value("seen", Vec::<[f64; 3]>::new());
+        session.keep("w", &w);
+        for step in session.steps(self.steps) {
+            step?;
+            let now = w.value();
+            let loss = (target - &now * &x).square();
+            let slope = loss.backward()?.remove(&now).expect("the loss depends on w");
+            seen.borrow_mut().push([now.item(), loss.item(), slope.item()]);
+            session.log(&[("loss", &loss), ("w", &now)])?;
+            w.set(no_grad(|| &now - slope * self.learning_rate));
         }
+        let w = w.value();
+        let column = |at: usize| -> Vec<f64> { seen.borrow().iter().map(|row| row[at]).collect() };
+        let (weights, losses, slopes) = (column(0), column(1), column(2));
         let after_one = weights.get(1).copied().unwrap_or(w.item());
         let steps: Vec<f64> = (0..self.steps).map(|step| step as f64).collect();
         let chart = Chart::new("The loss falls along its slope").labels("step", "value");

@@ -57,6 +57,37 @@ impl Picture {
         Self { width, height, pixels: pixels.collect() }
     }
 
+    /// Pictures of one size side by side, `columns` in a row, `gap` white pixels around each; as many as there are.
+    #[track_caller]
+    pub fn sheet(pictures: &[Picture], columns: usize, gap: usize) -> Self {
+        let (width, height) = pictures.first().map_or((0, 0), |first| (first.width, first.height));
+        let columns = columns.clamp(1, pictures.len().max(1));
+        let across = columns * (width + gap) + gap;
+        let down = pictures.len().div_ceil(columns) * (height + gap) + gap;
+        let mut pixels = vec![255; across * down * 3];
+        for (i, picture) in pictures.iter().enumerate() {
+            let size = (picture.width, picture.height);
+            assert!(size == (width, height), "sheet: a picture of {}×{} among {width}×{height}", size.0, size.1);
+            let left = gap + (i % columns) * (width + gap);
+            let top = gap + (i / columns) * (height + gap);
+            for (row, line) in picture.pixels.chunks_exact(width * 3).enumerate() {
+                let start = ((top + row) * across + left) * 3;
+                pixels[start..start + width * 3].copy_from_slice(line);
+            }
+        }
+        Self { width: across, height: down, pixels }
+    }
+
+    /// Every pixel as a block of `times`×`times`.
+    pub fn enlarged(&self, times: usize) -> Self {
+        let mut pixels = Vec::with_capacity(self.pixels.len() * times * times);
+        for line in self.pixels.chunks_exact(self.width.max(1) * 3) {
+            let wide: Vec<u8> = line.chunks_exact(3).flat_map(|pixel| pixel.repeat(times)).collect();
+            (0..times).for_each(|_| pixels.extend_from_slice(&wide));
+        }
+        Self { width: self.width * times, height: self.height * times, pixels }
+    }
+
     /// Pixels across.
     pub fn width(&self) -> usize {
         self.width
@@ -150,6 +181,20 @@ mod tests {
             assert!(Picture::from_png(&png[..cut]).is_err(), "{cut}");
         }
         assert!(Picture::from_png(b"GIF89a").unwrap_err().contains("not a PNG"));
+    }
+
+    #[test]
+    fn sheets_and_blocks_put_pixels_where_they_belong() {
+        let shade = |shade: u8| Picture::from_rgb(2, 1, vec![shade; 6]);
+        let sheet = Picture::sheet(&[shade(1), shade(2), shade(3)], 2, 1);
+        assert_eq!((sheet.width, sheet.height), (7, 5));
+        let reds: Vec<u8> = (0..5).flat_map(|y| (0..7).map(move |x| (x, y))).map(|(x, y)| sheet.at(x, y).0).collect();
+        let w = 255;
+        assert_eq!(reds[7..14], [w, 1, 1, w, 2, 2, w]);
+        assert_eq!(reds[21..28], [w, 3, 3, w, w, w, w]);
+        let large = Picture::from_rgb(2, 1, vec![1, 2, 3, 4, 5, 6]).enlarged(2);
+        assert_eq!(large.pixels, [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6, 1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6]);
+        assert_eq!(Picture::sheet(&[], 3, 2).width, 4, "nothing but the gaps around");
     }
 
     #[test]

@@ -6,9 +6,10 @@ use crate::files;
 use crate::report::{Report, Table};
 use crate::units;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
-/// The most a picture may weigh to be put into the page.
+/// The most a picture or a sound may weigh to be put into the page.
 const MOST_PICTURE: u64 = 8 << 20;
 /// The most a text file may weigh to be put into the page.
 const MOST_TEXT: u64 = 1 << 18;
@@ -136,7 +137,7 @@ fn write_table(out: &mut String, table: &Table) {
     *out += "</table></div>";
 }
 
-/// Pictures and text of the run; what is too large to carry is named.
+/// Pictures, sound and text of the run; what is too large to carry is named.
 fn media(out: &mut String, folder: &RunFolder) -> Result<()> {
     let names = folder.media();
     if names.is_empty() {
@@ -148,10 +149,14 @@ fn media(out: &mut String, folder: &RunFolder) -> Result<()> {
         let size = path.metadata().map_or(u64::MAX, |data| data.len());
         let shown = escaped(&name);
         *out += "<figure class=\"card\">";
-        if name.ends_with(".png") && size <= MOST_PICTURE {
+        let kind = Path::new(&name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        if matches!(kind, "png" | "gif" | "wav") && size <= MOST_PICTURE {
             let coded = files::base64(&files::read_bytes(&path, MOST_PICTURE)?);
-            let _ = write!(out, "<img alt=\"{shown}\" src=\"data:image/png;base64,{coded}\">");
-        } else if name.ends_with(".txt") && size <= MOST_TEXT {
+            let _ = match kind {
+                "wav" => write!(out, "<audio controls src=\"data:audio/wav;base64,{coded}\"></audio>"),
+                _ => write!(out, "<img alt=\"{shown}\" src=\"data:image/{kind};base64,{coded}\">"),
+            };
+        } else if kind == "txt" && size <= MOST_TEXT {
             let bytes = files::read_bytes(&path, MOST_TEXT)?;
             let _ = write!(out, "<pre>{}</pre>", escaped(&String::from_utf8_lossy(&bytes)));
         }

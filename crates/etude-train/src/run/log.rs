@@ -82,14 +82,15 @@ pub(crate) struct Log {
     lines_path: PathBuf,
     events: File,
     events_path: PathBuf,
+    count: u64,
 }
 
 impl Log {
-    /// Opens the files in `folder`, keeping records up to and including `step` and dropping the rest.
-    pub(crate) fn open(folder: &Path, step: u64) -> Result<Self> {
+    /// Opens the files in `folder`, keeping the first `records` and dropping the rest.
+    pub(crate) fn open(folder: &Path, records: u64) -> Result<Self> {
         let lines_path = folder.join("metrics.jsonl");
         let mut kept = read_metrics(&lines_path)?;
-        kept.retain(|record| record.step <= step);
+        kept.truncate(usize::try_from(records).unwrap_or(usize::MAX));
         let text: String = kept.iter().map(Record::to_line).collect();
         files::write_atomic(&lines_path, text.as_bytes())?;
 
@@ -109,7 +110,8 @@ impl Log {
         let append = |path: &Path| {
             OpenOptions::new().append(true).open(path).map_err(|e| Error::io(path, "cannot open for writing", e))
         };
-        Ok(Self { lines: append(&lines_path)?, events: append(&events_path)?, lines_path, events_path })
+        let count = kept.len() as u64;
+        Ok(Self { lines: append(&lines_path)?, events: append(&events_path)?, lines_path, events_path, count })
     }
 
     /// Appends one record to both files; it is with the operating system when this returns, so a kill loses nothing.
@@ -119,7 +121,14 @@ impl Log {
             move |e| Error::io(path, "cannot write", e)
         };
         append_whole(&mut self.lines, record.to_line().as_bytes()).map_err(fail(&self.lines_path))?;
-        append_whole(&mut self.events, &record.to_event()).map_err(fail(&self.events_path))
+        append_whole(&mut self.events, &record.to_event()).map_err(fail(&self.events_path))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// How many records the files hold.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
     }
 
     /// Forces both files to the disk.

@@ -8,7 +8,8 @@
 //!   metrics.jsonl     one object a line
 //!   events.out.tfevents.…   the same numbers for TensorBoard
 //!   checkpoints/step-00000110/, best/
-//!   media/            pictures and text
+//!   media/            pictures, animations, sound and text
+//!   frames/samples/   one picture a moment, in order: what animations are made of
 //!   report.json, report.html
 //! ```
 
@@ -22,7 +23,7 @@ mod tensorboard;
 
 pub use checkpoint::Checkpoint;
 pub use log::{Record, read_metrics};
-pub use state::{Best, LoaderPosition, STATE_VERSION, State};
+pub use state::{STATE_VERSION, State};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -204,7 +205,7 @@ impl Run {
         files::sweep(&folder.path);
         let found = checkpoints.latest()?;
         let found = found.map(|checkpoint| checkpoint.state().map(|state| (state, checkpoint))).transpose()?;
-        let log = log::Log::open(&folder.path, found.as_ref().map_or(0, |(state, _)| state.step))?;
+        let log = log::Log::open(&folder.path, found.as_ref().map_or(0, |(state, _)| state.records))?;
         folder.about.status = Status::Running;
         write_about(&folder)?;
         Ok((Self { folder, log, keep: 3, _lock: lock }, found))
@@ -238,7 +239,8 @@ impl Run {
     /// that of the end of its step, after everything of that step was logged.
     pub fn save_checkpoint(&self, state: &State, files: &[(&str, &[u8])]) -> Result<Checkpoint> {
         self.log.sync()?;
-        self.folder.checkpoints().save(state, files, self.keep)
+        let state = State { records: self.log.count(), ..state.clone() };
+        self.folder.checkpoints().save(&state, files, self.keep)
     }
 
     /// Saves the best checkpoint so far in the place of the one before.
@@ -246,14 +248,9 @@ impl Run {
         self.folder.checkpoints().save_best(state, files)
     }
 
-    /// Writes a file into `media/`: a picture (`.png`) or text (`.txt`, `.csv`, `.svg`). Returns its path.
+    /// Writes a file into `media/`: a picture, sound or text. Returns its path.
     pub fn media(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
-        if !plain_name(name) {
-            return Err(Error::new(format!("`{name}` cannot name a file: letters, digits, `.`, `-`, `_` can")));
-        }
-        let path = self.folder.path.join("media").join(name);
-        files::write_atomic(&path, bytes)?;
-        Ok(path)
+        write_media(self.path(), name, bytes)
     }
 
     /// Notes that the run was stopped after a checkpoint.
@@ -276,6 +273,21 @@ impl Run {
         self.folder.about.status = status;
         write_about(&self.folder)?;
         Ok(self.folder.clone())
+    }
+}
+
+/// Writes a file into `media/` of the run folder `run`.
+pub(crate) fn write_media(run: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    let path = run.join("media").join(plain(name)?);
+    files::write_atomic(&path, bytes)?;
+    Ok(path)
+}
+
+/// `name`, if a file can be called so on every system.
+pub(crate) fn plain(name: &str) -> Result<&str> {
+    match plain_name(name) {
+        true => Ok(name),
+        false => Err(Error::new(format!("`{name}` cannot name a file: letters, digits, `.`, `-`, `_` can"))),
     }
 }
 

@@ -6,61 +6,46 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The layout of `state.json` this program writes. Older ones stay readable; newer ones are refused.
-pub const STATE_VERSION: u32 = 1;
+/// The layout of `state.json` this program writes and reads.
+pub const STATE_VERSION: u32 = 2;
 
-/// Where the data loader stands: the next batch to give out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoaderPosition {
-    /// Epoch the loader is in, from 0; with the seed it fixes the order of the examples.
-    pub epoch: u64,
-    /// Batches already given out in this epoch.
-    pub batch: u64,
-}
-
-/// The best value of the watched metric so far.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    /// Name of the metric, such as `valid/accuracy`.
-    pub metric: String,
-    /// Its value.
-    #[serde(with = "numbers")]
-    pub value: f64,
-    /// The step it was reached at.
-    pub step: u64,
-}
-
-/// The state of a run at the end of a step.
+/// The state of a run at the end of a step. What the étude itself keeps stands in files beside it.
 ///
-/// Numbers come back bit for bit, NaN and infinities included.
+/// A run is a sequence of loops, each over steps or over the epochs of a loader. Numbers come back bit for bit, NaN and
+/// infinities included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Layout, [`STATE_VERSION`] when written by this program.
+    /// Layout, [`STATE_VERSION`].
     pub version: u32,
-    /// Optimiser steps done.
+    /// Steps done, over all loops.
     pub step: u64,
-    /// Epochs completed.
-    pub epoch: u64,
-    /// Next batch.
+    /// The random generator's position at the end of each finished loop.
     #[serde(default)]
-    pub loader: LoaderPosition,
+    pub finished: Vec<u64>,
+    /// Steps done in the loop that runs; 0 between two loops.
+    #[serde(default)]
+    pub loop_step: u64,
+    /// Epochs completed in the loop that runs.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Batches already given out in the epoch that runs; with the seed and the epoch it fixes the next one.
+    #[serde(default)]
+    pub batch: u64,
     /// Seed of the run.
     pub seed: u64,
     /// Position of the counter-based random generator.
     #[serde(default)]
     pub random_counter: u64,
-    /// Scalars of the optimisers by name, such as `adam.step`; tensors go to the safetensors files.
-    #[serde(default, with = "numbers::map")]
-    pub optimiser: BTreeMap<String, f64>,
-    /// Scalars of the schedules and callbacks by name, such as `plateau.waited`.
-    #[serde(default, with = "numbers::map")]
-    pub schedule: BTreeMap<String, f64>,
-    /// Running sums that the epoch's figures are made of, so that a resumed epoch reports what an unbroken one does.
+    /// Running sums that the figures beside the bar are made of, so that a resumed epoch reports what an unbroken one
+    /// does.
     #[serde(default, with = "numbers::map")]
     pub sums: BTreeMap<String, f64>,
-    /// Best value so far of the watched metric.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub best: Option<Best>,
+    /// How many examples each sum is over.
+    #[serde(default, with = "numbers::map")]
+    pub weights: BTreeMap<String, f64>,
+    /// Lines of `metrics.jsonl` written so far; those after them are dropped by a resumed run, which writes them again.
+    #[serde(default)]
+    pub records: u64,
     /// Seconds of training so far, over all sittings.
     #[serde(default, with = "numbers")]
     pub seconds: f64,
@@ -72,14 +57,15 @@ impl State {
         Self {
             version: STATE_VERSION,
             step: 0,
+            finished: Vec::new(),
+            loop_step: 0,
             epoch: 0,
-            loader: LoaderPosition::default(),
+            batch: 0,
             seed,
             random_counter: 0,
-            optimiser: BTreeMap::new(),
-            schedule: BTreeMap::new(),
             sums: BTreeMap::new(),
-            best: None,
+            weights: BTreeMap::new(),
+            records: 0,
             seconds: 0.0,
         }
     }
@@ -102,9 +88,9 @@ impl State {
         };
         // The version first: a newer layout need not parse as this one.
         let Version { version } = serde_json::from_str(text).map_err(broken)?;
-        if version > STATE_VERSION || version == 0 {
-            return Err(Error::at(path, format!("state version {version}, this program reads 1 to {STATE_VERSION}"))
-                .remedy("resume with the étude that wrote it, or a newer one"));
+        if version != STATE_VERSION {
+            return Err(Error::at(path, format!("state version {version}, this program reads {STATE_VERSION}"))
+                .remedy("resume with the étude that wrote it"));
         }
         serde_json::from_str(text).map_err(broken)
     }
@@ -117,13 +103,12 @@ mod tests {
     fn full() -> State {
         let mut state = State::new(u64::MAX);
         state.step = 120;
-        state.epoch = 1;
-        state.loader = LoaderPosition { epoch: 1, batch: 10 };
+        (state.loop_step, state.epoch, state.batch) = (20, 1, 10);
+        state.finished = vec![3, u64::MAX];
         state.random_counter = u64::MAX - 1;
-        state.optimiser.insert("adam.rate".into(), 0.1 + 0.2);
-        state.optimiser.insert("smallest".into(), f64::from_bits(1));
-        state.schedule.insert("plateau.best".into(), f64::NEG_INFINITY);
-        state.best = Some(Best { metric: "valid/loss".into(), value: f64::INFINITY, step: 3 });
+        state.sums.insert("loss".into(), 0.1 + 0.2);
+        state.sums.insert("smallest".into(), f64::from_bits(1));
+        state.weights.insert("lowest".into(), f64::NEG_INFINITY);
         state
     }
 
@@ -139,14 +124,14 @@ mod tests {
 
     #[test]
     fn newer_torn_and_foreign_files_are_refused() {
-        let newer = full().to_json().replace("\"version\": 1", "\"version\": 2").replace("step", "steps");
+        let newer = full().to_json().replace("\"version\": 2", "\"version\": 3").replace("step", "steps");
         let error = State::from_json(&newer, Path::new("c/state.json")).unwrap_err().to_string();
-        assert!(error.starts_with("c/state.json: state version 2, this program reads 1 to 1; "), "{error}");
+        assert!(error.starts_with("c/state.json: state version 3, this program reads 2; "), "{error}");
         let text = full().to_json();
         for cut in 0..text.len() - 2 {
             assert!(State::from_json(&text[..cut], Path::new("s")).is_err());
         }
         let foreign = text.replace("\"-inf\"", "\"many\"");
-        assert!(State::from_json(&foreign, Path::new("s")).unwrap_err().to_string().contains("plateau.best"));
+        assert!(State::from_json(&foreign, Path::new("s")).unwrap_err().to_string().contains("lowest"));
     }
 }
