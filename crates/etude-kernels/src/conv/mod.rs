@@ -2,7 +2,8 @@
 //! matrix product's tile kernel, or not at all where there are few output channels.
 //!
 //! The forward pass and the gradient of the input are both a `sweep`: sums over taps of a shifted input. The gradient of
-//! the weights is a product over all positions (`weight`).
+//! the weights is a product over all positions (`weight`). 3 × 3 kernels with stride 1 take a quarter of the
+//! multiplications in f32 (`winograd`).
 
 mod direct;
 mod image;
@@ -10,10 +11,38 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod weight;
+mod winograd;
 
-use crate::Float;
 use crate::threads::parallel_chunks;
+use crate::{DType, Float};
+use bytemuck::{cast_slice, cast_slice_mut};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use sweep::Sweep;
+
+/// 0: as the environment says; 1: exact; 2: fast.
+static EXACT: AtomicU8 = AtomicU8::new(0);
+static EXACT_BY_ENVIRONMENT: LazyLock<bool> = LazyLock::new(|| std::env::var("ETUDE_EXACT").is_ok_and(|v| v == "1"));
+
+/// Whether convolutions in f32 are plain sums of products throughout, so that results differ from the exact ones by no
+/// more than the rounding of such a sum. If not (the default), 3 × 3 kernels with stride 1 may go the way of Winograd,
+/// with some three times that error. `ETUDE_EXACT=1`, read once, turns it on.
+pub fn is_exact() -> bool {
+    match EXACT.load(Ordering::Relaxed) {
+        0 => *EXACT_BY_ENVIRONMENT,
+        state => state == 1,
+    }
+}
+
+/// Sets what [`is_exact`] says from now on; `None` returns to the environment.
+pub fn set_exact(exact: Option<bool>) {
+    EXACT.store(exact.map_or(0, |exact| if exact { 1 } else { 2 }), Ordering::Relaxed);
+}
+
+/// Whether a convolution of `T` goes the way of Winograd.
+fn is_winograd<T: Float>(g: &ConvGeometry) -> bool {
+    T::DTYPE == DType::F32 && winograd::is_faster(g) && !is_exact()
+}
 
 /// Sizes of a convolution. One or two spatial axes are passed as three: the leading ones have input, kernel, stride,
 /// dilation and output 1 and padding 0.
@@ -105,6 +134,14 @@ pub fn forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
 /// The body of [`forward`], compiled once for each type in this crate.
 pub(crate) fn forward_body<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
     g.check(x.len(), w.len(), y.len());
+    if is_winograd::<T>(g) {
+        return winograd::forward(g, cast_slice(x), cast_slice(w), cast_slice_mut(y));
+    }
+    plain_forward(g, x, w, y);
+}
+
+/// [`forward`] as plain sums.
+fn plain_forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
     let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let shift = |axis: usize, k: usize| (k * g.dilation[axis]) as isize - g.padding[axis] as isize;
     let sweep = Sweep {
@@ -144,6 +181,14 @@ pub fn input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T
 /// The body of [`input_gradient`], compiled once for each type in this crate.
 pub(crate) fn input_gradient_body<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     g.check(gx.len(), w.len(), gy.len());
+    if is_winograd::<T>(g) {
+        return winograd::input_gradient(g, cast_slice(gy), cast_slice(w), cast_slice_mut(gx));
+    }
+    plain_input_gradient(g, gy, w, gx);
+}
+
+/// [`input_gradient`] as plain sums.
+fn plain_input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let mut classes = vec![];
     for z in 0..g.stride[0].min(g.input[0]) {
@@ -201,5 +246,8 @@ pub fn weight_gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [
 /// The body of [`weight_gradient`], compiled once for each type in this crate.
 pub(crate) fn weight_gradient_body<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [T]) {
     g.check(x.len(), gw.len(), gy.len());
+    if is_winograd::<T>(g) {
+        return winograd::weight_gradient(g, cast_slice(x), cast_slice(gy), cast_slice_mut(gw));
+    }
     weight::gradient(g, x, gy, gw);
 }

@@ -9,7 +9,7 @@ fn value<T: Float>(i: usize) -> T {
 }
 
 /// Calls `visit(x index, w index, y index)` for every product of the definition.
-fn products(g: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
+pub(super) fn products(g: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
     let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
     for b in 0..g.batch {
         for o in 0..g.out_channels {
@@ -164,7 +164,9 @@ fn forward_and_gradients_match_the_definition() {
 #[test]
 fn nothing_leaks_between_positions() {
     // An infinity reaches exactly the outputs whose windows hold it, whatever the kernels read beyond their rows.
-    for g in geometries().into_iter().filter(|g| g.input_size() > 0 && g.output_size() > 0) {
+    // Not so with Winograd, where all outputs of a tile are made of all its inputs.
+    let plain = |g: &ConvGeometry| g.input_size() > 0 && g.output_size() > 0 && !winograd::is_faster(g);
+    for g in geometries().into_iter().filter(plain) {
         let mut x = vec![0.5f32; g.input_size()];
         x[g.input_size() / 2] = f32::INFINITY;
         let w = vec![1.0f32; g.weight_size()];
