@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 thread_local! {
     static RECORDING: Cell<bool> = const { Cell::new(true) };
     static TRAINING: Cell<bool> = const { Cell::new(false) };
+    static SEQUENCE: Cell<u64> = const { Cell::new(0) };
+    static TRACING: Cell<bool> = const { Cell::new(false) };
     static SCOPE: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
 }
 
@@ -25,6 +27,11 @@ fn with_flag<R>(key: &'static std::thread::LocalKey<Cell<bool>>, value: bool, ru
     })
 }
 
+/// The number of the next node of this thread.
+pub(crate) fn next_in_sequence() -> u64 {
+    SEQUENCE.replace(SEQUENCE.get() + 1)
+}
+
 /// Runs `run` without recording for gradients: what it makes counts as constant.
 pub fn no_grad<R>(run: impl FnOnce() -> R) -> R {
     with_flag(&RECORDING, false, run)
@@ -33,6 +40,16 @@ pub fn no_grad<R>(run: impl FnOnce() -> R) -> R {
 /// Whether operations are recorded for gradients here.
 pub fn is_recording() -> bool {
     RECORDING.get()
+}
+
+/// Runs `run`, which records on placeholders: nothing is evaluated before its time.
+pub(crate) fn tracing<R>(run: impl FnOnce() -> R) -> R {
+    with_flag(&TRACING, true, run)
+}
+
+/// Whether recording here is on placeholders.
+pub(crate) fn is_tracing() -> bool {
+    TRACING.get()
 }
 
 /// Runs `run` in training mode: dropout drops, batch norm uses the batch. The mode ends with the scope.

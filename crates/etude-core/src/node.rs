@@ -83,6 +83,8 @@ pub(crate) struct Node {
     pub constant: bool,
     /// Hash of operation, attributes and outputs: this node's part of a plan's key.
     pub hash: u64,
+    /// Counts up with every node a thread records: the order of the program.
+    pub sequence: u64,
     pub location: &'static Location<'static>,
     pub scope: Option<Arc<str>>,
     /// How many unevaluated nodes lie one behind the other, and the bytes of their outputs.
@@ -159,36 +161,40 @@ impl Node {
 
     /// A leaf that holds `value`.
     pub(crate) fn leaf(meta: Meta, value: Value, variable: bool, location: &'static Location<'static>) -> Arc<Node> {
-        Arc::new(Node {
-            source: Source::Data,
-            outputs: Outputs::One(meta),
-            variable,
-            requires_grad: variable,
-            constant: false,
-            hash: 0,
-            location,
-            scope: None,
-            depth: AtomicU32::new(0),
-            path_bytes: AtomicUsize::new(0),
-            state: Mutex::new(State { values: Some(vec![value]), ..State::default() }),
-        })
+        let mut node = Node::blank(Source::Data, meta, location);
+        (node.variable, node.requires_grad) = (variable, variable);
+        node.state = Mutex::new(State { values: Some(vec![value]), ..State::default() });
+        Arc::new(node)
     }
 
     /// A number.
     pub(crate) fn scalar(meta: Meta, value: Scalar, location: &'static Location<'static>) -> Arc<Node> {
-        Arc::new(Node {
-            source: Source::Scalar(value),
+        let mut node = Node::blank(Source::Scalar(value), meta, location);
+        node.hash = KeyHasher::of(&meta, 1);
+        Arc::new(node)
+    }
+
+    /// Stands for an input whose value nobody knows yet.
+    pub(crate) fn placeholder(meta: Meta, location: &'static Location<'static>) -> Arc<Node> {
+        Arc::new(Node::blank(Source::Data, meta, location))
+    }
+
+    /// A node without inputs or values.
+    fn blank(source: Source, meta: Meta, location: &'static Location<'static>) -> Node {
+        Node {
+            source,
             outputs: Outputs::One(meta),
             variable: false,
             requires_grad: false,
             constant: false,
-            hash: KeyHasher::of(&meta, 1),
+            hash: 0,
+            sequence: context::next_in_sequence(),
             location,
             scope: None,
             depth: AtomicU32::new(0),
             path_bytes: AtomicUsize::new(0),
             state: Mutex::default(),
-        })
+        }
     }
 
     /// A recorded operation.
@@ -214,6 +220,7 @@ impl Node {
             requires_grad,
             constant: !context::is_recording(),
             hash: hasher.0,
+            sequence: context::next_in_sequence(),
             location,
             scope: context::current_scope(),
             depth: AtomicU32::new(1 + inputs.iter().map(|input| input.node.depth()).max().unwrap_or(0)),

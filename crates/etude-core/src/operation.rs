@@ -47,6 +47,9 @@ pub enum Kind {
     View(View),
     /// A fold over some axes, which stay with size 1.
     Reduce(ReduceOp, Vec<usize>),
+    /// Written out by the compiler as its [`meaning`](Operation::meaning), which may hold numbers and operations but no
+    /// data, and must depend on attributes and inputs alone: one node to record, however much it stands for.
+    Composite,
     /// Anything else: [`Operation::run`] does it.
     Kernel,
 }

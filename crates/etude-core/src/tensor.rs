@@ -241,7 +241,9 @@ impl Tensor {
     /// The same values, cut off from the graph: no gradient flows through.
     #[track_caller]
     pub fn detach(&self) -> Tensor {
-        if !self.node.requires_grad {
+        // The result of an operation that is there already lets go of the operation.
+        let own = matches!(self.node.source, Source::Data | Source::Scalar(_));
+        if !self.node.requires_grad && (own || !self.is_evaluated()) {
             return self.clone();
         }
         if let Some(value) = self.value() {

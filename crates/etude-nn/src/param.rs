@@ -56,6 +56,14 @@ impl Param {
         *held = value;
     }
 
+    /// Turns an evaluated value into a variable now, which lets go of what it was made by.
+    pub(crate) fn settle(&self) {
+        let mut value = self.lock();
+        if !value.is_variable() {
+            *value = value.variable();
+        }
+    }
+
     /// The sizes of the axes.
     pub fn shape(&self) -> Shape {
         self.lock().shape()

@@ -1,4 +1,4 @@
-//! Third pass: elementwise items that run over the same shape and can run at the same time become one tile program;
+//! Fourth pass: elementwise items that run over the same shape and can run at the same time become one tile program;
 //! a fold whose input comes from such a group becomes its tail.
 //!
 //! Time is counted in steps: an item runs one step after its inputs, except that elementwise work of one shape shares a
@@ -14,16 +14,14 @@ pub(crate) type Group = Vec<usize>;
 /// Most items in one program: bounds registers and keeps tiles in the first-level cache.
 const LARGEST: usize = 48;
 
-/// Cuts the items into groups, in an order in which they can run.
+/// Cuts the items into groups.
 pub(crate) fn fuse(items: &Items) -> Vec<Group> {
-    let count = items.items.len();
     let users = users(items);
     let wanted = wanted(items);
     let times = times(items, &users, &wanted);
     let mut groups = connected(items, &times);
     attach_folds(items, &users, &wanted, &mut groups);
-    groups = groups.into_iter().flat_map(|group| split(items, group, LARGEST)).collect();
-    order(items, groups, count)
+    groups.into_iter().flat_map(|group| split(items, group, LARGEST)).collect()
 }
 
 /// Whether `input` is the whole, untouched output of an elementwise item over `shape`: a register, not memory.
@@ -171,46 +169,4 @@ pub(crate) fn split(items: &Items, group: Group, largest: usize) -> Vec<Group> {
     // A fold over axes that do not trail may only follow a part without stores; on its own it is always right.
     parts.extend(folds.into_iter().map(|fold| vec![fold]));
     parts
-}
-
-/// Orders groups so that inputs come first; among those that can run, the one recorded first.
-fn order(items: &Items, groups: Vec<Group>, count: usize) -> Vec<Group> {
-    let mut member = vec![0; count];
-    for (number, group) in groups.iter().enumerate() {
-        group.iter().for_each(|&item| member[item] = number);
-    }
-    let mut waiting = vec![0usize; groups.len()];
-    let mut followers: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
-    for (number, group) in groups.iter().enumerate() {
-        let mut needs: Vec<usize> = group
-            .iter()
-            .flat_map(|&at| &items.items[at].inputs)
-            .filter_map(|input| match input.base {
-                Base::Item(from, _) if member[from] != number => Some(member[from]),
-                _ => None,
-            })
-            .collect();
-        needs.sort_unstable();
-        needs.dedup();
-        waiting[number] = needs.len();
-        needs.into_iter().for_each(|need| followers[need].push(number));
-    }
-    let last = |number: usize| *groups[number].iter().max().expect("groups are not empty");
-    let mut ready: std::collections::BinaryHeap<std::cmp::Reverse<(usize, usize)>> = (0..groups.len())
-        .filter(|&number| waiting[number] == 0)
-        .map(|number| std::cmp::Reverse((last(number), number)))
-        .collect();
-    let mut sequence = Vec::with_capacity(groups.len());
-    while let Some(std::cmp::Reverse((_, number))) = ready.pop() {
-        sequence.push(number);
-        for &follower in &followers[number] {
-            waiting[follower] -= 1;
-            if waiting[follower] == 0 {
-                ready.push(std::cmp::Reverse((last(follower), follower)));
-            }
-        }
-    }
-    assert_eq!(sequence.len(), groups.len(), "groups of a plan must not wait for each other in a circle");
-    let mut groups: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
-    sequence.into_iter().map(|number| groups[number].take().expect("each group once")).collect()
 }

@@ -3,6 +3,7 @@
 use crate::node::Source;
 use crate::operation::{Kind, Meta};
 use crate::{DType, Shape, Window};
+use etude_kernels::tile::Scalar;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub(crate) enum Origin {
 pub(crate) struct GraphNode {
     pub origin: Origin,
     pub hash: u64,
+    /// Where the node stood in the program that recorded it.
+    pub sequence: u64,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Meta>,
     pub location: &'static Location<'static>,
@@ -40,6 +43,10 @@ pub(crate) struct GraphNode {
 pub(crate) struct Graph {
     pub nodes: Vec<GraphNode>,
     pub roots: Vec<Vec<Port>>,
+    /// How many scalars come with each run. Numbers beyond them are the plan's own.
+    pub scalars: usize,
+    /// Numbers that are the same at each run: scalar `scalars + i` is `constants[i]`.
+    pub constants: Vec<Scalar>,
 }
 
 /// Storage that elements are read from.
@@ -78,6 +85,7 @@ pub(crate) struct Item {
     pub work: Work,
     pub inputs: Vec<Located>,
     pub outputs: Vec<Meta>,
+    pub sequence: u64,
     pub location: &'static Location<'static>,
     pub scope: Option<Arc<str>>,
 }
@@ -116,4 +124,6 @@ pub(crate) struct Items {
     pub roots: Vec<Vec<Located>>,
     /// Which leaves may be overwritten.
     pub donated: Vec<bool>,
+    /// Numbers the plan brings itself.
+    pub constants: Vec<Scalar>,
 }

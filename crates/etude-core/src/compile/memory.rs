@@ -1,4 +1,4 @@
-//! Fifth pass: which storage each result lives in, from its first writer to its last reader. Buffers that nobody else
+//! Seventh pass: which storage each result lives in, from its first writer to its last reader. Buffers that nobody else
 //! holds are overwritten in place.
 
 use super::graph::{Base, Items, Located};
@@ -16,7 +16,7 @@ pub(crate) fn place(items: &Items, drafts: Vec<Draft>) -> Result<Plan, String> {
     }
     let root = |place: &Located| (memory.place_of(place.base), place.window);
     let roots = items.roots.iter().map(|places| places.iter().map(root).collect()).collect();
-    Ok(Plan { steps, roots, peak_bytes: memory.peak, slots: memory.slots })
+    Ok(Plan { steps, roots, peak_bytes: memory.peak, slots: memory.slots, constants: items.constants.clone() })
 }
 
 struct Memory {

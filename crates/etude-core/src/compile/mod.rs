@@ -1,17 +1,21 @@
 //! From a captured graph to a plan. The passes, in order:
 //!
-//! 1. [`simplify`]: common subexpressions are shared, no-ops disappear;
-//! 2. [`views`]: views become windows, copies are put in where strides cannot say a view;
-//! 3. [`fuse`]: elementwise items and folds are grouped into tile programs, and groups are put in order;
-//! 4. [`lower`]: groups are written as tile programs and kernel calls;
-//! 5. [`memory`]: results are given storage, in place where nobody else holds it;
+//! 1. [`expand`]: composites are written out as what they mean;
+//! 2. [`simplify`]: common subexpressions are shared, no-ops disappear;
+//! 3. [`views`]: views become windows, copies are put in where strides cannot say a view;
+//! 4. [`fuse`]: elementwise items and folds are grouped into tile programs;
+//! 5. [`order`]: groups are put in the order they run in, so that little is alive at once;
+//! 6. [`lower`]: groups are written as tile programs and kernel calls;
+//! 7. [`memory`]: results are given storage, in place where nobody else holds it;
 //!
 //! and [`verify`] holds the plan against its invariants.
 
+mod expand;
 mod fuse;
 pub(crate) mod graph;
 mod lower;
 mod memory;
+mod order;
 pub(crate) mod plan;
 mod simplify;
 mod verify;
@@ -26,10 +30,12 @@ use plan::Plan;
 pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
     let trace = &switches().trace;
     let captured = graph.nodes.len();
+    let graph = timed("compile: expand", || expand::expand(graph))?;
     let graph = timed("compile: simplify", || simplify::simplify(graph));
     let simplified = graph.nodes.len();
     let items = timed("compile: views", || views::resolve(&graph));
-    let mut groups = timed("compile: fuse", || fuse::fuse(&items));
+    let groups = timed("compile: fuse", || fuse::fuse(&items));
+    let mut groups = timed("compile: order", || order::order(&items, groups));
     let drafts = loop {
         match timed("compile: lower", || lower::lower(&items, &groups)) {
             Ok(drafts) => break drafts,

@@ -4,7 +4,7 @@ use crate::node::Source;
 use crate::operation::Meta;
 use crate::{DType, Shape, Window};
 use etude_kernels::Cost;
-use etude_kernels::tile::Prepared;
+use etude_kernels::tile::{Prepared, Scalar};
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -74,6 +74,8 @@ pub(crate) struct Plan {
     pub slots: Vec<Slot>,
     /// Where each output of each root lies at the end.
     pub roots: Vec<Vec<(Place, Window)>>,
+    /// Numbers that follow those each run brings.
+    pub constants: Vec<Scalar>,
     /// The most bytes alive at once in slots, results included.
     pub peak_bytes: usize,
 }

@@ -1,15 +1,15 @@
-//! First pass: nodes that compute the same thing become one, and nodes that change nothing disappear.
+//! Second pass: nodes that compute the same thing become one, and nodes that change nothing disappear.
 
 use super::graph::{Graph, GraphNode, Origin, Port};
 use crate::operation::{Kind, View};
 use std::collections::HashMap;
 
 /// Shares common subexpressions and drops no-ops. Order and results stay the same.
-pub(crate) fn simplify(graph: Graph) -> Graph {
+pub(crate) fn simplify(mut graph: Graph) -> Graph {
     let mut kept: Vec<GraphNode> = Vec::with_capacity(graph.nodes.len());
     let mut moved: Vec<Vec<Port>> = Vec::with_capacity(graph.nodes.len());
     let mut known: HashMap<(u64, Vec<Port>), u32> = HashMap::new();
-    for mut node in graph.nodes {
+    for mut node in std::mem::take(&mut graph.nodes) {
         for port in &mut node.inputs {
             *port = moved[port.node as usize][port.output as usize];
         }
@@ -31,7 +31,7 @@ pub(crate) fn simplify(graph: Graph) -> Graph {
     }
     let follow = |port: &Port| moved[port.node as usize][port.output as usize];
     let roots = graph.roots.iter().map(|ports| ports.iter().map(follow).collect()).collect();
-    drop_dead(Graph { nodes: kept, roots })
+    drop_dead(Graph { nodes: kept, roots, ..graph })
 }
 
 /// The port that already holds what `node` would give: a reshape to the same shape, a view of everything.
@@ -46,7 +46,7 @@ fn unchanged(node: &GraphNode, kept: &[GraphNode]) -> Option<Port> {
 }
 
 /// Leaves out what no root needs.
-fn drop_dead(graph: Graph) -> Graph {
+fn drop_dead(mut graph: Graph) -> Graph {
     let mut needed = vec![false; graph.nodes.len()];
     graph.roots.iter().flatten().for_each(|port| needed[port.node as usize] = true);
     for at in (0..graph.nodes.len()).rev() {
@@ -56,7 +56,7 @@ fn drop_dead(graph: Graph) -> Graph {
     }
     let mut numbers = vec![u32::MAX; graph.nodes.len()];
     let mut nodes = Vec::with_capacity(graph.nodes.len());
-    for (at, mut node) in graph.nodes.into_iter().enumerate() {
+    for (at, mut node) in std::mem::take(&mut graph.nodes).into_iter().enumerate() {
         if needed[at] {
             numbers[at] = nodes.len() as u32;
             node.inputs.iter_mut().for_each(|port| port.node = numbers[port.node as usize]);
@@ -65,5 +65,5 @@ fn drop_dead(graph: Graph) -> Graph {
     }
     let renumber = |port: &Port| Port { node: numbers[port.node as usize], output: port.output };
     let roots = graph.roots.iter().map(|ports| ports.iter().map(renumber).collect()).collect();
-    Graph { nodes, roots }
+    Graph { nodes, roots, ..graph }
 }

@@ -1,4 +1,4 @@
-//! Second pass: views become windows on storage, so that what is left is work. A copy is put in only where strides
+//! Third pass: views become windows on storage, so that what is left is work. A copy is put in only where strides
 //! cannot say a view, or where a kernel wants its input contiguous.
 
 use super::graph::{Base, Graph, Item, Items, Located, Origin, Port, Work};
@@ -42,6 +42,7 @@ pub(crate) fn resolve(graph: &Graph) -> Items {
                         vec![place]
                     }
                     Kind::Reduce(op, axes) => made.push(Work::Reduce(op, axes), inputs, graph, at),
+                    Kind::Composite => unreachable!("composites are written out before"),
                     Kind::Kernel => {
                         let ready = inputs.iter().enumerate().map(|(i, &input)| {
                             let fits = match input.base {
@@ -74,7 +75,7 @@ pub(crate) fn resolve(graph: &Graph) -> Items {
         places.into_iter().zip(ports).map(own).collect()
     });
     let roots = roots.collect();
-    Items { items: made.items, roots, donated }
+    Items { items: made.items, roots, donated, constants: graph.constants.clone() }
 }
 
 struct Maker {
@@ -89,6 +90,7 @@ impl Maker {
             work,
             inputs,
             outputs: node.outputs.clone(),
+            sequence: node.sequence,
             location: node.location,
             scope: node.scope.clone(),
         });
@@ -108,6 +110,7 @@ impl Maker {
                 work: Work::Copy,
                 inputs: vec![input],
                 outputs: vec![Meta::new(input.window.shape, input.dtype)],
+                sequence: graph.nodes[at].sequence,
                 location: graph.nodes[at].location,
                 scope: graph.nodes[at].scope.clone(),
             });

@@ -105,6 +105,10 @@ impl Walker {
                 continue;
             }
             if inputs_done {
+                assert!(
+                    !matches!(node.source, Source::Data),
+                    "a placeholder has no value: the meaning of an operation must not read its inputs"
+                );
                 for input in &state.inputs {
                     let from = self.numbers[&Arc::as_ptr(&input.node)];
                     self.references[from as usize] += 1;
@@ -229,6 +233,7 @@ impl Capture {
             let plain = |origin, inputs, outputs| GraphNode {
                 origin,
                 hash: node.hash,
+                sequence: node.sequence,
                 inputs,
                 outputs,
                 location: node.location,
@@ -259,7 +264,7 @@ impl Capture {
             }
         }
         let roots = self.roots.iter().map(|&root| places[root as usize].clone()).collect();
-        Graph { nodes, roots }
+        Graph { nodes, roots, scalars: self.scalars.len(), constants: Vec::new() }
     }
 
     /// Gives the nodes their values; recipes nobody needs any more are let go.

@@ -57,6 +57,7 @@ pub(crate) fn run(
     for slot in &plan.slots {
         slots.push(slot.donated.map(|index| take_over(capture, index)));
     }
+    capture.scalars.extend_from_slice(&plan.constants);
     let capture = &*capture;
     let leaves = capture.leaves.iter().map(|leaf| &leaf.value).collect();
     let mut memory = Memory { leaves, slots };

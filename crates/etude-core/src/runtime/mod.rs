@@ -7,7 +7,7 @@ pub mod profile;
 pub mod state;
 pub mod trace;
 
-use crate::context::switches;
+use crate::context::{self, switches};
 use crate::{Error, Result, Tensor};
 use std::sync::Arc;
 
@@ -46,6 +46,7 @@ pub(crate) fn flush_if_overgrown(tensor: &Tensor) {
     let deepest = if node.requires_grad { DEEPEST_TAPE } else { DEEPEST };
     let large = node.depth() > deepest || (!node.requires_grad && node.path_bytes() > MOST_BYTES);
     if (large || switches().eager)
+        && !context::is_tracing()
         && let Err(error) = evaluate(std::slice::from_ref(tensor))
     {
         panic!("{error}");

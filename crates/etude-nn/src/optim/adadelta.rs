@@ -1,6 +1,6 @@
 //! Adadelta.
 
-use super::{Optimizer, Rule, Step};
+use super::{Optimizer, Rule, Step, penalised};
 use crate::Module;
 use etude_core::Tensor;
 
@@ -56,13 +56,18 @@ impl Rule for Adadelta {
         &["squares", "steps"]
     }
 
-    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor {
+    fn numbers(&self, step: &Step) -> Vec<f64> {
+        step.with_decay([step.learning_rate])
+    }
+
+    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], numbers: &[Tensor]) -> Tensor {
         let [squares, steps] = slots else { unreachable!("Adadelta keeps two tensors a parameter") };
-        let g = step.penalised(w, g);
+        let [rate, decay @ ..] = numbers else { unreachable!("Adadelta's numbers") };
+        let g = penalised(w, g, decay);
         let keep = self.decay;
         *squares = &*squares * keep + g.square() * (1.0 - keep);
         let delta = (&*steps + self.epsilon).sqrt() / (&*squares + self.epsilon).sqrt() * g;
         *steps = &*steps * keep + delta.square() * (1.0 - keep);
-        w - delta * step.learning_rate
+        w - delta * rate
     }
 }

@@ -1,6 +1,6 @@
 //! Adagrad.
 
-use super::{Optimizer, Rule, Step};
+use super::{Optimizer, Rule, Step, penalised};
 use crate::Module;
 use etude_core::Tensor;
 
@@ -67,11 +67,15 @@ impl Rule for Adagrad {
         self.start
     }
 
-    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor {
+    fn numbers(&self, step: &Step) -> Vec<f64> {
+        step.with_decay([step.learning_rate / (1.0 + (step.number - 1) as f64 * self.rate_decay)])
+    }
+
+    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], numbers: &[Tensor]) -> Tensor {
         let [squares] = slots else { unreachable!("Adagrad keeps one tensor a parameter") };
-        let g = step.penalised(w, g);
+        let [rate, decay @ ..] = numbers else { unreachable!("Adagrad's numbers") };
+        let g = penalised(w, g, decay);
         *squares = &*squares + g.square();
-        let rate = step.learning_rate / (1.0 + (step.number - 1) as f64 * self.rate_decay);
         w - g * rate / (squares.sqrt() + self.epsilon)
     }
 }

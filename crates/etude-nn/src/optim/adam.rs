@@ -1,6 +1,6 @@
 //! Adam and AdamW.
 
-use super::{Optimizer, Rule, Step};
+use super::{Optimizer, Rule, Step, penalised};
 use crate::Module;
 use etude_core::Tensor;
 
@@ -76,21 +76,28 @@ impl Rule for Adam {
         if self.largest { &["m", "v", "largest"] } else { &["m", "v"] }
     }
 
-    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor {
+    fn numbers(&self, step: &Step) -> Vec<f64> {
+        let (beta1, beta2) = self.betas;
+        let (correction1, correction2) = (1.0 - beta1.powf(step.number as f64), 1.0 - beta2.powf(step.number as f64));
+        let mut numbers = step.with_decay([step.learning_rate / correction1, 1.0 / correction2.sqrt()]);
+        if let (true, Some(decay)) = (self.decoupled, numbers.get_mut(2)) {
+            *decay = 1.0 - step.learning_rate * *decay;
+        }
+        numbers
+    }
+
+    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], numbers: &[Tensor]) -> Tensor {
         let [m, v, largest @ ..] = slots else { unreachable!("Adam keeps two or three tensors a parameter") };
+        let [stride, correction, decay @ ..] = numbers else { unreachable!("Adam's numbers") };
         let (beta1, beta2) = self.betas;
         let (mut w, mut g) = (w.clone(), g.clone());
-        if step.weight_decay != 0.0 {
-            if self.decoupled {
-                w = w * (1.0 - step.learning_rate * step.weight_decay);
-            } else {
-                g = g + &w * step.weight_decay;
-            }
+        match (decay, self.decoupled) {
+            ([], _) => (),
+            ([keep, ..], true) => w = w * keep,
+            (decay, false) => g = penalised(&w, &g, decay),
         }
-        let number = |place, value| step.number(place, value, &w);
-        *m = &*m * number(0, beta1) + &g * number(1, 1.0 - beta1);
-        *v = &*v * number(2, beta2) + &g * &g * number(3, 1.0 - beta2);
-        let (correction1, correction2) = (1.0 - beta1.powf(step.number as f64), 1.0 - beta2.powf(step.number as f64));
+        *m = &*m * beta1 + &g * (1.0 - beta1);
+        *v = &*v * beta2 + &g * &g * (1.0 - beta2);
         let spread = match largest {
             [largest] => {
                 *largest = largest.maximum(&*v);
@@ -98,8 +105,6 @@ impl Rule for Adam {
             }
             _ => v.clone(),
         };
-        let denominator = spread.sqrt() * number(4, 1.0 / correction2.sqrt()) + number(5, self.epsilon);
-        let stride = number(6, step.learning_rate / correction1);
-        w - &*m * stride / denominator
+        w - &*m * stride / (spread.sqrt() * correction + self.epsilon)
     }
 }

@@ -1,5 +1,5 @@
-//! Optimisers: a rule for one parameter, applied to all. Updates are ordinary tensor operations, so each parameter's
-//! becomes one fused pass over memory, in place.
+//! Optimisers: a rule for one parameter, applied to all. The rule is ordinary tensor arithmetic; a step records one node
+//! for all parameters of a group (`update.rs`), and each parameter's part becomes one fused pass over memory, in place.
 
 mod adadelta;
 mod adagrad;
@@ -7,6 +7,7 @@ mod adam;
 mod average;
 mod rmsprop;
 mod sgd;
+mod update;
 
 pub use adadelta::Adadelta;
 pub use adagrad::Adagrad;
@@ -17,12 +18,12 @@ pub use sgd::Sgd;
 
 use crate::{Module, Param};
 use etude_core::{DType, Gradients, Result, Tensor, no_grad};
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use update::Update;
 
 /// How one parameter changes in one step.
-pub trait Rule: Send {
+pub trait Rule: std::fmt::Debug + Send + Sync {
     /// The name checkpoints and tables use.
     fn name(&self) -> &'static str;
 
@@ -37,43 +38,38 @@ pub trait Rule: Send {
         0.0
     }
 
-    /// The new value of `w` for gradient `g` in step number `step.number` (from 1), and the slots' new values in place.
-    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor;
-}
+    /// The numbers that change from step to step, in the order [`Rule::update`] takes them.
+    fn numbers(&self, step: &Step) -> Vec<f64>;
 
-/// Numbers as tensors: place in the rule, dtype, bits, and the tensor.
-type Numbers = Vec<(usize, DType, u64, Tensor)>;
+    /// The new value of `w` for gradient `g`, and the slots' new values in place. Recorded once a plan: what is recorded
+    /// must depend on the rule as `Debug` shows it and on how many numbers there are, never on what they are.
+    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], numbers: &[Tensor]) -> Tensor;
+}
 
 /// What a rule knows about the step it takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct Step {
     /// Counts from 1.
     pub number: u64,
     /// The learning rate now.
     pub learning_rate: f64,
     /// The L2 penalty or decay now.
     pub weight_decay: f64,
-    /// The numbers that parameters share in this step, as tensors.
-    numbers: &'a RefCell<Numbers>,
 }
 
-impl Step<'_> {
-    /// `value` as a tensor of `like`'s dtype, one for all parameters of the step. `place` tells the rule's numbers apart:
-    /// two that happen to be equal in one step must not become one in the plan.
-    fn number(&self, place: usize, value: f64, like: &Tensor) -> Tensor {
-        let wanted = (place, like.dtype(), value.to_bits());
-        let mut numbers = self.numbers.borrow_mut();
-        if let Some((.., tensor)) = numbers.iter().find(|(place, dtype, bits, _)| (*place, *dtype, *bits) == wanted) {
-            return tensor.clone();
-        }
-        let tensor = Tensor::scalar(value, like.dtype());
-        numbers.push((wanted.0, wanted.1, wanted.2, tensor.clone()));
-        tensor
+impl Step {
+    /// `numbers`, and the weight decay after them if there is one.
+    pub fn with_decay<const N: usize>(&self, numbers: [f64; N]) -> Vec<f64> {
+        let decay = Some(self.weight_decay).filter(|&decay| decay != 0.0);
+        numbers.into_iter().chain(decay).collect()
     }
+}
 
-    /// The gradient with the L2 penalty's, `g + λ·w`.
-    fn penalised(&self, w: &Tensor, g: &Tensor) -> Tensor {
-        if self.weight_decay == 0.0 { g.clone() } else { g + w * self.weight_decay }
+/// The gradient with the L2 penalty's, `g + λ·w`; `decay` is what [`Step::with_decay`] put behind a rule's numbers.
+fn penalised(w: &Tensor, g: &Tensor, decay: &[Tensor]) -> Tensor {
+    match decay {
+        [decay, ..] => g + w * decay,
+        [] => g.clone(),
     }
 }
 
@@ -111,7 +107,7 @@ pub struct Optimizer {
 
 /// What all handles to an optimiser share.
 struct Shared {
-    rule: Box<dyn Rule>,
+    rule: Arc<dyn Rule>,
     members: Vec<Member>,
     groups: Vec<Group>,
     learning_rate: f64,
@@ -137,7 +133,7 @@ impl Optimizer {
         let all = Group { rate_scale: 1.0, weight_decay: None, members: (0..members.len()).collect() };
         let shared = Shared {
             learning_rate: rule.learning_rate(),
-            rule: Box::new(rule),
+            rule: Arc::new(rule),
             members,
             groups: vec![all],
             weight_decay,
@@ -234,6 +230,7 @@ impl Shared {
     fn step_with(&mut self, gradients: Gradients, loss: Option<&Tensor>) -> Result<()> {
         let mut pairs = self.take_gradients(gradients);
         let mut wanted: Vec<Tensor> = loss.cloned().into_iter().collect();
+        let mut changed = Vec::new();
         no_grad(|| {
             if self.accumulate > 1 {
                 pairs = self.gather(pairs, &mut wanted);
@@ -243,12 +240,18 @@ impl Shared {
             }
             self.steps += 1;
             clip(&mut pairs, self.clip);
-            let numbers = RefCell::default();
-            for (index, gradient) in pairs {
-                self.update(index, &gradient, &numbers, &mut wanted);
-            }
+            changed = pairs.iter().map(|(index, _)| *index).collect();
+            self.update(pairs, &mut wanted);
         });
-        Tensor::eval_all(&wanted)
+        Tensor::eval_all(&wanted)?;
+        drop(wanted);
+        // Each new value as data of its own: what one node made together would be held together.
+        for index in changed {
+            let member = &mut self.members[index];
+            member.param.settle();
+            member.slots.iter_mut().for_each(|slot| *slot = slot.detach());
+        }
+        Ok(())
     }
 
     /// Adds this pass's gradients to those gathered. After the last pass of a step their means are returned; before,
@@ -292,19 +295,23 @@ impl Shared {
         pairs
     }
 
-    fn update(&mut self, index: usize, gradient: &Tensor, numbers: &RefCell<Numbers>, wanted: &mut Vec<Tensor>) {
-        let group = self.groups.iter().find(|group| group.members.contains(&index));
-        let step = Step {
-            number: self.steps,
-            learning_rate: self.learning_rate * group.map_or(1.0, |group| group.rate_scale),
-            weight_decay: group.and_then(|group| group.weight_decay).unwrap_or(self.weight_decay),
-            numbers,
-        };
-        let member = &mut self.members[index];
-        let new = self.rule.update(&member.param.value(), gradient, &mut member.slots, &step);
-        wanted.push(new.clone());
-        wanted.extend(member.slots.iter().cloned());
-        member.param.set(new);
+    /// Records the update of all members that have a gradient: one node for each group and dtype.
+    #[track_caller]
+    fn update(&mut self, mut pairs: Vec<(usize, Tensor)>, wanted: &mut Vec<Tensor>) {
+        for group in &self.groups {
+            let step = Step {
+                number: self.steps,
+                learning_rate: self.learning_rate * group.rate_scale,
+                weight_decay: group.weight_decay.unwrap_or(self.weight_decay),
+            };
+            for dtype in [DType::F32, DType::F64] {
+                let (own, others) = pairs.into_iter().partition(|(index, _): &(usize, Tensor)| {
+                    self.members[*index].param.dtype() == dtype && group.members.binary_search(index).is_ok()
+                });
+                pairs = others;
+                Update::record(&self.rule, &step, dtype, own, &mut self.members, wanted);
+            }
+        }
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -1,6 +1,6 @@
 //! RMSprop.
 
-use super::{Optimizer, Rule, Step};
+use super::{Optimizer, Rule, Step, penalised};
 use crate::Module;
 use etude_core::Tensor;
 
@@ -78,8 +78,13 @@ impl Rule for RmsProp {
         }
     }
 
-    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor {
-        let g = step.penalised(w, g);
+    fn numbers(&self, step: &Step) -> Vec<f64> {
+        step.with_decay([step.learning_rate])
+    }
+
+    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], numbers: &[Tensor]) -> Tensor {
+        let [rate, decay @ ..] = numbers else { unreachable!("RMSprop's numbers") };
+        let g = penalised(w, g, decay);
         let average = |held: &Tensor, new: &Tensor| held * self.decay + new * (1.0 - self.decay);
         let (squares, mean, velocity) = match slots {
             [squares] => (squares, None, None),
@@ -100,6 +105,6 @@ impl Rule for RmsProp {
             *velocity = &*velocity * self.momentum + direction;
             direction = velocity.clone();
         }
-        w - direction * step.learning_rate
+        w - direction * rate
     }
 }

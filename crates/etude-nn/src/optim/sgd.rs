@@ -1,6 +1,6 @@
 //! Stochastic gradient descent.
 
-use super::{Optimizer, Rule, Step};
+use super::{Optimizer, Rule, Step, penalised};
 use crate::Module;
 use etude_core::Tensor;
 
@@ -64,13 +64,18 @@ impl Rule for Sgd {
         if self.momentum == 0.0 { &[] } else { &["velocity"] }
     }
 
-    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], step: &Step) -> Tensor {
-        let g = step.penalised(w, g);
-        let [v] = slots else { return w - g * step.learning_rate };
+    fn numbers(&self, step: &Step) -> Vec<f64> {
         // The first velocity is the gradient itself, undamped.
         let enters = if step.number == 1 { 1.0 } else { 1.0 - self.dampening };
+        step.with_decay([step.learning_rate, enters])
+    }
+
+    fn update(&self, w: &Tensor, g: &Tensor, slots: &mut [Tensor], numbers: &[Tensor]) -> Tensor {
+        let [rate, enters, decay @ ..] = numbers else { unreachable!("SGD's numbers") };
+        let g = penalised(w, g, decay);
+        let [v] = slots else { return w - g * rate };
         *v = &*v * self.momentum + &g * enters;
         let direction = if self.nesterov { g + &*v * self.momentum } else { v.clone() };
-        w - direction * step.learning_rate
+        w - direction * rate
     }
 }

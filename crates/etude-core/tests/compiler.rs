@@ -1,0 +1,66 @@
+//! What the compiler's passes make of graphs with a known best answer: how many steps, how much memory, which numbers.
+
+use etude_core::*;
+use std::hash::Hasher;
+
+fn plan(tensors: &[Tensor]) -> PlanSummary {
+    plan_summary(tensors).expect("a plan")
+}
+
+/// `a·x + b·y` and `a·x − b·y` for numbers `a` and `b`, and a half that is its own.
+#[derive(Debug)]
+struct Mixed;
+
+impl Operation for Mixed {
+    fn name(&self) -> &'static str {
+        "mixed"
+    }
+    fn attributes(&self, _state: &mut dyn Hasher) {}
+    fn outputs(&self, inputs: &[Meta]) -> std::result::Result<Vec<Meta>, String> {
+        Ok(vec![inputs[2]; 2])
+    }
+    fn kind(&self) -> Kind {
+        Kind::Composite
+    }
+    fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        let [a, b, x, y] = inputs else { return None };
+        Some(vec![a * x + b * y * 0.5, (a * x - b * y * 0.5).gelu()])
+    }
+}
+
+#[test]
+fn a_composite_is_one_node_to_record_and_as_many_steps_as_its_meaning() {
+    let (x, y) = (tensor([1.0, 2.0, 3.0]).variable(), tensor([4.0, 5.0, 6.0]).variable());
+    for step in 1..5 {
+        let (a, b) = (Tensor::scalar(step as f64, DType::F32), Tensor::scalar(2.0 * step as f64, DType::F32));
+        let mixed = Tensor::record_many(Mixed, &[&a, &b, &x, &y]);
+        let written = by_meaning(&mixed).expect("it has a meaning");
+        assert_eq!(plan(&mixed).steps, 1);
+        let loss = (&mixed[0] * &mixed[1]).sum(..);
+        let gradients = loss.backward_keeping().unwrap();
+        let expected = (&written[0] * &written[1]).sum(..).backward_keeping().unwrap();
+        for variable in [&x, &y] {
+            let (found, wanted) = (gradients.get(variable).unwrap(), expected.get(variable).unwrap());
+            assert_eq!(found.to_vec::<f32>(), wanted.to_vec::<f32>());
+        }
+        assert_eq!(mixed[0].to_vec::<f32>(), written[0].to_vec::<f32>());
+        assert_eq!(mixed[1].to_vec::<f32>(), written[1].to_vec::<f32>());
+    }
+}
+
+#[test]
+fn gradients_are_used_as_soon_as_they_are_there() {
+    // Eight weights of 64 KiB; of each gradient only its norm is wanted. Activations are 2 KiB each.
+    let weights: Vec<Tensor> = (0..8).map(|_| (randn([128, 128]) * 0.1).variable()).collect();
+    let mut x = randn([4, 128]);
+    Tensor::eval_all(&weights).unwrap();
+    x.eval().unwrap();
+    for weight in &weights {
+        x = x.matmul(weight).tanh();
+    }
+    let gradients = x.square().sum(..).backward().unwrap();
+    let norms: Vec<Tensor> = weights.iter().map(|w| gradients.get(w).unwrap().square().sum(..)).collect();
+    drop(gradients);
+    let peak = plan(&norms).peak_bytes;
+    assert!(peak < 2 * 65536 + 20 * 2048, "{peak} bytes: more than a gradient or two are alive at once");
+}
