@@ -157,6 +157,28 @@ fn main() {
         report.product(1, 8, 1024, 4096, [no, no]);
         report.product(1, 8, 1024, 4096, [no, yes]);
         report.product(1, 1024, 8, 4096, [yes, no]);
+        // Layers of the training workloads: forward, gradient of the weights, gradient of the input.
+        let layers = [
+            [128, 784, 512],
+            [128, 512, 512],
+            [128, 512, 10],
+            [1024, 256, 768],
+            [1024, 256, 1024],
+            [1024, 1024, 256],
+            [800, 1024, 83],
+            [2080, 192, 576],
+            [800, 256, 4096],
+        ];
+        for [m, k, n] in layers {
+            report.product(1, m, k, n, [no, yes]);
+            report.product(1, n, m, k, [yes, no]);
+            report.product(1, m, n, k, [no, no]);
+        }
+        for [batch, m, k, n] in [[96, 65, 64, 65], [32, 128, 64, 128], [64, 128, 64, 128]] {
+            report.product(batch, m, k, n, [no, yes]);
+            report.product(batch, m, n, k, [no, no]);
+            report.product(batch, n, m, k, [yes, no]);
+        }
         report.product(64, 64, 32, 64, [no, yes]);
         report.product(64, 128, 128, 64, [no, no]);
         report.convolution("1→32 3×3 28×28 ×64", square(64, [1, 32], 28, 3, 1, 1));

@@ -131,6 +131,18 @@ pub(crate) unsafe fn run<T: Float, W: Work<T>>(work: W) {
 
 impl Dispatch for f32 {
     #[inline]
+    fn shape(set: InstructionSet) -> TileShape {
+        match set {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => const { TileShape::with::<f32, avx512::Avx512>() },
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => const { TileShape::with::<f32, avx2::Avx2<f32>>() },
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::Neon => const { TileShape::with::<f32, neon::Neon>() },
+            _ => const { TileShape::with::<f32, portable::Portable<f32>>() },
+        }
+    }
+    #[inline]
     unsafe fn dispatch<W: Work<f32>>(set: InstructionSet, work: W) {
         // SAFETY: the caller has found the set; the pointers are its promise.
         unsafe {
@@ -149,6 +161,14 @@ impl Dispatch for f32 {
 
 impl Dispatch for f64 {
     #[inline]
+    fn shape(set: InstructionSet) -> TileShape {
+        match set {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 | InstructionSet::Avx2 => const { TileShape::with::<f64, avx2::Avx2<f64>>() },
+            _ => const { TileShape::with::<f64, portable::Portable<f64>>() },
+        }
+    }
+    #[inline]
     unsafe fn dispatch<W: Work<f64>>(set: InstructionSet, work: W) {
         // SAFETY: the caller has found the set, and AVX-512 implies AVX2; the pointers are its promise.
         unsafe {
@@ -163,7 +183,7 @@ impl Dispatch for f64 {
 
 /// How the tile kernel of products and convolutions cuts its work with the chosen set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct TileShape {
+pub struct TileShape {
     /// Rows of a full tile: those of a strip of a packed left side.
     pub rows: usize,
     /// Columns of a full tile, two vectors: those of a strip of a packed right side.
@@ -179,19 +199,13 @@ impl TileShape {
     pub(crate) const MAX_LANES: usize = 16;
 
     /// The shape for elements of type `T`. It stays the same for the whole process.
+    #[inline]
     pub(crate) fn of<T: Float>() -> TileShape {
-        struct Ask<'a>(&'a mut TileShape);
-        // SAFETY: inlined, as required.
-        unsafe impl<T: Float> Work<T> for Ask<'_> {
-            #[inline(always)]
-            unsafe fn run<V: Vector<T>>(self) {
-                *self.0 = TileShape { rows: V::ROWS, columns: 2 * V::LANES, lanes: V::LANES };
-            }
-        }
-        let mut shape = TileShape { rows: 0, columns: 0, lanes: 0 };
-        // SAFETY: the work holds no pointers.
-        unsafe { run::<T, _>(Ask(&mut shape)) };
-        shape
+        T::shape(instruction_set())
+    }
+
+    const fn with<T: Float, V: Vector<T>>() -> TileShape {
+        TileShape { rows: V::ROWS, columns: 2 * V::LANES, lanes: V::LANES }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a kernel may ask of a vector, and how it is compiled for each kind.
 
-use super::InstructionSet;
+use super::{InstructionSet, TileShape};
 use crate::Float;
 
 /// A vector of `T`.
@@ -57,6 +57,8 @@ pub unsafe trait Work<T: Float> {
 
 /// An element type's vectors.
 pub trait Dispatch: Sized {
+    /// How the tile kernel cuts its work with the vectors that `set` has for this type.
+    fn shape(set: InstructionSet) -> TileShape;
     /// Does `work` with the vectors that `set` has for this type.
     ///
     /// # Safety

@@ -1,4 +1,5 @@
-//! Large products: the right side is packed once, then each task packs its rows of the left side and multiplies.
+//! Large products: the right side is packed once; the left side is read where it lies if its rows are contiguous, else
+//! each task packs its rows of it.
 
 use super::kernel::Strip;
 use super::scratch::{self, Purpose};
@@ -7,10 +8,11 @@ use crate::Float;
 use crate::cpu::TileShape;
 use crate::threads::{SendPointer, parallel};
 
-/// Depth of a panel: a strip of it (16 KiB) stays in the first-level cache.
-const DEPTH: usize = 256;
-/// Most rows of a task: a panel of so many (192 KiB) stays in the second-level cache.
-const TASK_ROWS: usize = 192;
+/// Depth of a panel: a strip of it (64 KiB with AVX-512, 32 with AVX2) comes from the second-level cache at most, and the
+/// output is seldom loaded and stored.
+const DEPTH: usize = 512;
+/// Most rows of a task: so many (192 KiB) stay in the second-level cache.
+const TASK_ROWS: usize = 96;
 /// Tasks a product is cut in, at least, if its size allows.
 const TASKS: usize = 12;
 /// Columns of a task.
@@ -84,22 +86,26 @@ unsafe fn rows_part<T: Float>(
     packed: &SendPointer<T>,
 ) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
-    scratch::with(Purpose::Left, pack::left_size::<T>(rows, block), |left: &mut [T]| {
+    let in_place = p.a_column == 1;
+    let size = if in_place { 0 } else { pack::left_size::<T>(rows, block) };
+    scratch::with(Purpose::Left, size, |left: &mut [T]| {
         for start in (0..p.k).step_by(block) {
             let depth = block.min(p.k - start);
             let a = p.a.wrapping_offset(row as isize * p.a_row + start as isize * p.a_column);
             // SAFETY: the rows lie inside the left side, the strips inside the panel and the output.
             unsafe {
-                pack::left(rows, depth, a, p.a_row, p.a_column, left.as_mut_ptr());
+                if !in_place {
+                    pack::left(rows, depth, a, p.a_row, p.a_column, left.as_mut_ptr());
+                }
                 for strip in (column..column + width).step_by(wide) {
                     let strip = Strip {
                         rows,
                         depth,
                         columns: wide.min(column + width - strip),
-                        a: left.as_ptr(),
-                        a_row: 1,
-                        a_strip: (tall * depth) as isize,
-                        a_step: tall as isize,
+                        a: if in_place { a } else { left.as_ptr() },
+                        a_row: if in_place { p.a_row } else { 1 },
+                        a_strip: tall as isize * if in_place { p.a_row } else { depth as isize },
+                        a_step: if in_place { 1 } else { tall as isize },
                         b: packed.at(start * padded + strip * depth),
                         b_step: wide as isize,
                         c: p.out.add(row * p.out_row + strip),

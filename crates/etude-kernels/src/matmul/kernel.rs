@@ -2,7 +2,7 @@
 //! block of dot products. The tile's size is [`cpu::TileShape`]'s.
 
 use crate::Float;
-use crate::cpu::{self, Vector, Work};
+use crate::cpu::{self, InstructionSet, TileShape, Vector, Work};
 
 /// A product with one strip of columns: `c[rows, columns] (+)= a[rows, depth] · b[depth, columns]`, `columns` at most a
 /// tile's. Its pointers must be valid for the strides and sizes given; `b` must be readable for whole vectors (both, or
@@ -28,99 +28,94 @@ pub(crate) struct Strip<T> {
 }
 
 impl<T: Float> Strip<T> {
+    /// One tile for each number of rows, of one or of two vectors. Each is compiled by itself: one function that holds
+    /// them all would keep neither its sums nor its strides in registers.
+    const TILES: [[unsafe fn(&Self, InstructionSet, usize); 2]; 12] = [
+        [Self::tile::<1, 1>, Self::tile::<1, 2>],
+        [Self::tile::<2, 1>, Self::tile::<2, 2>],
+        [Self::tile::<3, 1>, Self::tile::<3, 2>],
+        [Self::tile::<4, 1>, Self::tile::<4, 2>],
+        [Self::tile::<5, 1>, Self::tile::<5, 2>],
+        [Self::tile::<6, 1>, Self::tile::<6, 2>],
+        [Self::tile::<7, 1>, Self::tile::<7, 2>],
+        [Self::tile::<8, 1>, Self::tile::<8, 2>],
+        [Self::tile::<9, 1>, Self::tile::<9, 2>],
+        [Self::tile::<10, 1>, Self::tile::<10, 2>],
+        [Self::tile::<11, 1>, Self::tile::<11, 2>],
+        [Self::tile::<12, 1>, Self::tile::<12, 2>],
+    ];
+
     /// Computes the strip.
     ///
     /// # Safety
     /// The fields must describe valid memory, as documented on the type; `c` must not overlap `a` or `b`.
-    #[inline]
     pub(crate) unsafe fn compute(self) {
-        // SAFETY: the caller's promise.
-        unsafe { cpu::run(self) }
-    }
-
-    #[inline(always)]
-    unsafe fn all<V: Vector<T>>(&self, a_row: isize, a_step: isize) {
-        let mut row = 0;
-        while row < self.rows {
-            let a = self.a.wrapping_offset((row / V::ROWS) as isize * self.a_strip);
-            // SAFETY: rows `row..` exist in `a` and `c`, at most as many as are used.
-            unsafe {
-                let c = self.c.add(row * self.c_row);
-                match (V::ROWS.min(self.rows - row), self.columns > V::LANES) {
-                    (1, true) => self.tile::<V, 1, 2>(a, a_row, a_step, c),
-                    (2, true) => self.tile::<V, 2, 2>(a, a_row, a_step, c),
-                    (3, true) => self.tile::<V, 3, 2>(a, a_row, a_step, c),
-                    (4, true) => self.tile::<V, 4, 2>(a, a_row, a_step, c),
-                    (5, true) => self.tile::<V, 5, 2>(a, a_row, a_step, c),
-                    (6, true) => self.tile::<V, 6, 2>(a, a_row, a_step, c),
-                    (7, true) => self.tile::<V, 7, 2>(a, a_row, a_step, c),
-                    (8, true) => self.tile::<V, 8, 2>(a, a_row, a_step, c),
-                    (9, true) => self.tile::<V, 9, 2>(a, a_row, a_step, c),
-                    (10, true) => self.tile::<V, 10, 2>(a, a_row, a_step, c),
-                    (11, true) => self.tile::<V, 11, 2>(a, a_row, a_step, c),
-                    (_, true) => self.tile::<V, 12, 2>(a, a_row, a_step, c),
-                    (1, false) => self.tile::<V, 1, 1>(a, a_row, a_step, c),
-                    (2, false) => self.tile::<V, 2, 1>(a, a_row, a_step, c),
-                    (3, false) => self.tile::<V, 3, 1>(a, a_row, a_step, c),
-                    (4, false) => self.tile::<V, 4, 1>(a, a_row, a_step, c),
-                    (5, false) => self.tile::<V, 5, 1>(a, a_row, a_step, c),
-                    (6, false) => self.tile::<V, 6, 1>(a, a_row, a_step, c),
-                    (7, false) => self.tile::<V, 7, 1>(a, a_row, a_step, c),
-                    (8, false) => self.tile::<V, 8, 1>(a, a_row, a_step, c),
-                    (9, false) => self.tile::<V, 9, 1>(a, a_row, a_step, c),
-                    (10, false) => self.tile::<V, 10, 1>(a, a_row, a_step, c),
-                    (11, false) => self.tile::<V, 11, 1>(a, a_row, a_step, c),
-                    (_, false) => self.tile::<V, 12, 1>(a, a_row, a_step, c),
-                }
-            }
-            row += V::ROWS;
+        let set = cpu::instruction_set();
+        let TileShape { rows: tall, lanes, .. } = T::shape(set);
+        let column = usize::from(self.columns > lanes);
+        // The rows of a plain matrix are dealt evenly; those of packed strips are what they are.
+        let plain = self.a_strip == tall as isize * self.a_row;
+        let step = if plain { self.rows.div_ceil(self.rows.div_ceil(tall).max(1)).max(1) } else { tall };
+        for row in (0..self.rows).step_by(step) {
+            let rows = step.min(self.rows - row);
+            // SAFETY: rows `row..row + rows` exist in `a` and `c`.
+            unsafe { Self::TILES[rows - 1][column](&self, set, row) };
         }
     }
 
-    #[inline(always)]
-    unsafe fn tile<V: Vector<T>, const R: usize, const C: usize>(
-        &self,
-        a: *const T,
-        a_row: isize,
-        a_step: isize,
-        c: *mut T,
-    ) {
-        if R > V::ROWS {
-            return; // Never asked for; without this the tile would be compiled all the same.
-        }
-        // SAFETY: `R` rows and `C` vectors of columns are there to read; of `c` only `columns` are touched.
-        unsafe {
-            (0..R).for_each(|i| cpu::prefetch(c.add(i * self.c_row)));
-            let sums = accumulate::<T, V, R, C>(self.depth, a, a_row, a_step, self.b, self.b_step);
-            for i in 0..R {
-                let to = c.add(i * self.c_row);
-                for j in 0..C {
-                    let at = to.add(j * V::LANES);
-                    let count = self.columns - j * V::LANES;
-                    if count >= V::LANES {
-                        if self.add { V::load(at).add(sums[i][j]).store(at) } else { sums[i][j].store(at) }
-                    } else if self.add {
-                        V::load_part(at, count).add(sums[i][j]).store_part(at, count)
-                    } else {
-                        sums[i][j].store_part(at, count)
-                    }
-                }
-            }
-        }
+    /// The tile of `R` rows from `row`, `C` vectors wide.
+    unsafe fn tile<const R: usize, const C: usize>(&self, set: InstructionSet, row: usize) {
+        let TileShape { rows: tall, .. } = T::shape(set);
+        let offset = (row / tall) as isize * self.a_strip + (row % tall) as isize * self.a_row;
+        let (a, c) = (self.a.wrapping_offset(offset), self.c.wrapping_add(row * self.c_row));
+        // SAFETY: the set is the chosen one; the rest is the caller's promise.
+        unsafe { T::dispatch(set, Tile::<T, R, C> { strip: self, a, c }) }
     }
 }
 
+/// A tile of a strip, from `a` and `c`.
+struct Tile<'a, T, const R: usize, const C: usize> {
+    strip: &'a Strip<T>,
+    a: *const T,
+    c: *mut T,
+}
+
 // SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for Strip<T> {
+unsafe impl<T: Float, const R: usize, const C: usize> Work<T> for Tile<'_, T, R, C> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        // The common strides as constants, so that they become part of the instructions.
-        // SAFETY: the caller's promise.
+        if R > V::ROWS {
+            return; // Never asked for; without this the tile would be compiled all the same.
+        }
+        let Tile { strip, a, c } = self;
+        let (depth, c_row) = (strip.depth, strip.c_row);
+        // SAFETY: `R` rows and `C` vectors of columns are there to read; of `c` only `columns` are touched.
         unsafe {
-            match (self.a_row, self.a_step) {
-                (1, step) if step == V::ROWS as isize => self.all::<V>(1, V::ROWS as isize),
-                (a_row, 1) => self.all::<V>(a_row, 1),
-                (a_row, a_step) => self.all::<V>(a_row, a_step),
+            (0..R).for_each(|i| cpu::prefetch(c.wrapping_add(i * c_row)));
+            // One stride as a constant becomes part of the instructions.
+            let sums: [[V; C]; R] = match strip.a_row {
+                1 => accumulate(depth, a, 1, strip.a_step, strip.b, strip.b_step),
+                a_row => accumulate(depth, a, a_row, strip.a_step, strip.b, strip.b_step),
+            };
+            let last = strip.columns - (C - 1) * V::LANES;
+            if last == V::LANES {
+                for i in 0..R {
+                    for j in 0..C {
+                        let at = c.add(i * c_row + j * V::LANES);
+                        if strip.add { V::load(at).add(sums[i][j]).store(at) } else { sums[i][j].store(at) }
+                    }
+                }
+            } else {
+                for i in 0..R {
+                    for j in 0..C - 1 {
+                        let at = c.add(i * c_row + j * V::LANES);
+                        if strip.add { V::load(at).add(sums[i][j]).store(at) } else { sums[i][j].store(at) }
+                    }
+                    let at = c.add(i * c_row + (C - 1) * V::LANES);
+                    let sum = sums[i][C - 1];
+                    let sum = if strip.add { V::load_part(at, last).add(sum) } else { sum };
+                    sum.store_part(at, last);
+                }
             }
         }
     }
@@ -139,42 +134,21 @@ unsafe fn accumulate<T: Float, V: Vector<T>, const R: usize, const C: usize>(
     // SAFETY: the caller's promise covers `depth` steps of both sides.
     unsafe {
         let mut sums = [[V::splat(T::ZERO); C]; R];
-        for _ in 0..depth / 4 {
-            for _ in 0..4 {
-                step(&mut sums, a, a_row, b);
-                a = a.wrapping_offset(a_step);
-                b = b.wrapping_offset(b_step);
+        for _ in 0..depth {
+            let mut right = [V::splat(T::ZERO); C];
+            for j in 0..C {
+                right[j] = V::load(b.add(j * V::LANES));
             }
-        }
-        for _ in 0..depth % 4 {
-            step(&mut sums, a, a_row, b);
+            for i in 0..R {
+                let left = V::splat(*a.offset(i as isize * a_row));
+                for j in 0..C {
+                    sums[i][j] = left.mul_add(right[j], sums[i][j]);
+                }
+            }
             a = a.wrapping_offset(a_step);
             b = b.wrapping_offset(b_step);
         }
         sums
-    }
-}
-
-/// One step of the depth: each element of a column of `a` times a row of `b`.
-#[inline(always)]
-unsafe fn step<T: Float, V: Vector<T>, const R: usize, const C: usize>(
-    sums: &mut [[V; C]; R],
-    a: *const T,
-    a_row: isize,
-    b: *const T,
-) {
-    // SAFETY: the caller's promise covers this step.
-    unsafe {
-        let mut right = [V::splat(T::ZERO); C];
-        for j in 0..C {
-            right[j] = V::load(b.add(j * V::LANES));
-        }
-        for i in 0..R {
-            let left = V::splat(*a.offset(i as isize * a_row));
-            for j in 0..C {
-                sums[i][j] = left.mul_add(right[j], sums[i][j]);
-            }
-        }
     }
 }
 
@@ -279,7 +253,7 @@ unsafe impl<T: Float> Work<T> for Dots<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::{TileShape, forced};
+    use crate::cpu::forced;
 
     fn check<T: Float>() {
         let shape = TileShape::of::<T>();
