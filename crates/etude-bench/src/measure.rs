@@ -19,8 +19,8 @@ pub struct Timing {
     pub steps: usize,
     /// The most memory the process had resident so far, in bytes.
     pub peak_rss: u64,
-    /// The most bytes the step's plan holds at once beside parameters and data.
-    pub planned_peak: usize,
+    /// The first step's profile: the compiler's passes, and what the plan holds at once beside parameters and data.
+    pub first: Profile,
 }
 
 /// Two steps to warm up, then `steps`, or as many as take about four seconds: between 5 and 300.
@@ -33,7 +33,7 @@ pub fn measure(workload: &Workload, steps: Option<usize>) -> Result<Timing> {
     };
     start_profile();
     let first = timed();
-    let planned_peak = stop_profile().planned_peak;
+    let first_profile = stop_profile();
     let first = first?;
     let probe = timed()?;
     let steps = steps.unwrap_or(((4.0 / probe) as usize).clamp(5, 300)).max(1);
@@ -45,24 +45,20 @@ pub fn measure(workload: &Workload, steps: Option<usize>) -> Result<Timing> {
         min_ms: times[0] * 1e3,
         steps,
         peak_rss: peak_memory().unwrap_or(0),
-        planned_peak,
+        first: first_profile,
     })
 }
 
-/// Where the time of a step goes. The first profile is the first step's, with the compiler's passes; the second that of
-/// `steps` more, and the milliseconds are one step's, kernels and all.
-pub fn profile(workload: &Workload, steps: usize) -> Result<(Profile, Profile, f64)> {
+/// Where the time of `steps` steps goes once plans are made, and how many milliseconds one step took, kernels and all.
+pub fn profile(workload: &Workload, steps: usize) -> Result<(Profile, f64)> {
     let mut task = workload.build(&Setting::RACE);
-    start_profile();
-    let first = task.step();
-    let first = (first, stop_profile());
-    first.0?;
+    task.step()?;
     task.step()?;
     start_profile();
     let start = Instant::now();
     let last = (0..steps).try_for_each(|_| task.step().map(drop));
     let took = start.elapsed().as_secs_f64() * 1e3 / steps.max(1) as f64;
-    let rest = stop_profile();
+    let profile = stop_profile();
     last?;
-    Ok((first.1, rest, took))
+    Ok((profile, took))
 }

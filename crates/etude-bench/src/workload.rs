@@ -91,10 +91,12 @@ pub fn pattern(count: usize, seed: u32) -> Vec<f32> {
     (0..count as u32).map(number).collect()
 }
 
-/// Gives every parameter numbers that another program can compute too: ±1/√fan_in for weights, ±0.1 for other vectors,
+/// Gives every parameter numbers that another program can compute too (tests/golden/workloads.py does): ±1/√fan_in for weights, ±0.1 for other vectors,
 /// around 1 where they scale.
 pub fn fill_with_pattern(model: &dyn Module) {
-    for (seed, (name, param)) in model.parameters().iter().enumerate() {
+    for (name, param) in &model.parameters() {
+        // FNV-1a of the name.
+        let seed = name.bytes().fold(0x811c_9dc5, |seed: u32, byte| (seed ^ byte as u32).wrapping_mul(0x0100_0193));
         let shape = param.shape();
         let fan: usize = shape.iter().skip(1).product();
         let (centre, spread) = match shape.rank() {
@@ -102,7 +104,7 @@ pub fn fill_with_pattern(model: &dyn Module) {
             1 => (0.0, 0.1),
             _ => (0.0, 1.0 / (fan as f32).sqrt()),
         };
-        let values: Vec<f32> = pattern(shape.count(), seed as u32).iter().map(|v| v * spread + centre).collect();
+        let values: Vec<f32> = pattern(shape.count(), seed).iter().map(|v| v * spread + centre).collect();
         param.set(Tensor::from_slice(&values, shape));
     }
 }

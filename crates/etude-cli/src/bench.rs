@@ -65,8 +65,8 @@ fn run(workload: &Workload, options: &BenchOptions) -> Result<Value> {
     let mut line = timing_json(workload.name, &timing);
     if options.profile {
         let steps = options.steps.map_or(((2e3 / timing.median_ms) as usize).clamp(3, 100), |steps| steps as usize);
-        let (first, rest, milliseconds) = profile(workload, steps)?;
-        line["profile"] = profile_json(&first, &rest, steps, milliseconds);
+        let (rest, milliseconds) = profile(workload, steps)?;
+        line["profile"] = profile_json(&timing.first, &rest, steps, milliseconds);
     }
     Ok(line)
 }
@@ -100,7 +100,7 @@ fn timing_json(name: &str, timing: &Timing) -> Value {
         "first_ms": rounded(timing.first_ms),
         "steps": timing.steps,
         "peak_rss_mb": timing.peak_rss >> 20,
-        "planned_peak_mb": rounded(timing.planned_peak as f64 / (1 << 20) as f64),
+        "planned_peak_mb": rounded(timing.first.planned_peak as f64 / (1 << 20) as f64),
     })
 }
 

@@ -1,11 +1,11 @@
 //! Reading and writing at places that other tensors hold: rows by number, gather, scatter, embedding.
 
-use crate::operation::{Backward, Call, Meta, Operation};
+use crate::operation::{Backward, Call, Meta, Operation, bytes};
 use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor, arange};
-use etude_kernels::Element;
 use etude_kernels::index;
 use etude_kernels::scan::Number;
+use etude_kernels::{Cost, Element};
 use std::hash::Hasher;
 
 /// The products of the sizes before `axis`, of `axis`, and of those after it.
@@ -39,6 +39,11 @@ impl Operation for Take {
     fn gradient(&self, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {
         let size = step.inputs[0].shape()[self.axis];
         Ok(vec![Some(add_rows(self.axis, size, &step.inputs[1], &step.gradient(0))), None])
+    }
+
+    /// Only the rows asked for are read.
+    fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
+        Cost { operations: 0, bytes: 2 * bytes(outputs) + bytes(&inputs[1..]) }
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {

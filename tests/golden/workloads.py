@@ -1,0 +1,112 @@
+"""What PyTorch's models of the racing workloads lose in their first steps, for crates/etude-bench/tests to be held against.
+
+    python workloads.py FOLDER    writes ../../crates/etude-bench/tests/losses.txt; FOLDER holds train_step_torch.py
+
+Weights and inputs are hashes of names and positions that Étude computes too (etude-bench/src/workload.rs), so that the file
+holds nothing but losses. Sizes are those of `Setting::small`; nothing is dropped.
+"""
+
+import os
+import pathlib
+import sys
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy
+import torch
+
+HERE = pathlib.Path(__file__).parent
+# Étude's names for layers that PyTorch's Sequential numbers.
+RENAMED = {
+    "convnet": {"0": "conv1", "3": "conv2", "7": "fc1", "9": "fc2"},
+    "dqn": {"0": "conv1", "2": "conv2", "4": "conv3", "7": "fc1", "9": "fc2"},
+}
+
+
+def pattern(count, seed):
+    """`count` numbers in [-1, 1): 24 bits of a hash of position and seed."""
+    with numpy.errstate(over="ignore"):
+        bits = numpy.arange(count, dtype=numpy.uint32) * numpy.uint32(0x9E3779B1) + numpy.uint32(seed * 0x85EBCA77 & 0xFFFFFFFF)
+        bits = (bits ^ bits >> numpy.uint32(15)) * numpy.uint32(0x2C1B3C6D)
+        bits = (bits ^ bits >> numpy.uint32(12)) * numpy.uint32(0x297A2D39)
+        bits ^= bits >> numpy.uint32(15)
+    return (bits >> numpy.uint32(8)).astype(numpy.float32) * numpy.float32(2.0 / (1 << 24)) - numpy.float32(1)
+
+
+def seed_of(name):
+    """FNV-1a of the name, 32 bits."""
+    seed = 0x811C9DC5
+    for byte in name.encode():
+        seed = (seed ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return seed
+
+
+def fill(net, renamed):
+    for name, param in net.named_parameters():
+        head, _, tail = name.partition(".")
+        name = f"{renamed.get(head, head)}.{tail}" if tail else head
+        shape = tuple(param.shape)
+        fan = numpy.float32(numpy.prod(shape[1:], dtype=numpy.int64))
+        centre, spread = (1, 0.1) if len(shape) == 1 and name.endswith("weight") else (0, 0.1) if len(shape) == 1 else (0, 1 / numpy.sqrt(fan))
+        values = pattern(param.numel(), seed_of(name)) * numpy.float32(spread) + numpy.float32(centre)
+        with torch.no_grad():
+            param.copy_(torch.from_numpy(values).reshape(shape))
+
+
+def noise(*shape):
+    return torch.from_numpy(pattern(int(numpy.prod(shape)), 1000)).reshape(shape)
+
+
+def whole(shape, low, high):
+    return (low + torch.arange(int(numpy.prod(shape))) * 7919 % (high - low)).reshape(shape)
+
+
+# Inputs and targets at the small sizes.
+DATA = {
+    "tiny": lambda: ((noise(32, 4),), whole((32,), 0, 2)),
+    "mlp": lambda: ((noise(16, 784),), whole((16,), 0, 10)),
+    "convnet": lambda: ((noise(4, 1, 28, 28),), whole((4,), 0, 10)),
+    "resnet18": lambda: ((noise(4, 3, 16, 16),), whole((4,), 0, 10)),
+    "vit": lambda: ((noise(2, 3, 32, 32),), whole((2,), 0, 10)),
+    "lstm": lambda: ((whole((2, 10), 0, 83),), whole((20,), 0, 83)),
+    "gpt": lambda: ((whole((2, 16), 0, 96),), whole((32,), 0, 96)),
+    "bert": lambda: ((whole((2, 16), 0, 2000),), whole((32,), 0, 2000)),
+    "textcnn": lambda: ((whole((4, 20), 0, 10000),), whole((4,), 0, 2)),
+    "dqn": lambda: ((noise(2, 4, 80, 80),), whole((2,), 0, 2)),
+    "ddpm": lambda: ((noise(2, 3, 16, 16), whole((2,), 0, 1000)), noise(2, 3, 16, 16) * 0.5),
+    "vae": lambda: ((noise(4, 1, 28, 28) * 0.5 + 0.5,), noise(4, 1, 28, 28) * 0.5 + 0.5),
+    "crnn": lambda: ((noise(2, 1, 32, 80),), whole((2, 6), 1, 37)),
+}
+
+
+def main():
+    sys.path.insert(0, sys.argv[1])
+    import train_step_torch as peer
+
+    torch.set_num_threads(1)
+    torch.backends.mkldnn.enabled = False
+    torch.randn_like = lambda x: noise(*x.shape)
+    lines = []
+    for name, data in DATA.items():
+        net, (x, y) = peer.WORKLOADS[name]()[0], data()
+        for part in net.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
+        fill(net, RENAMED.get(name, {}))
+        if name in ("gpt", "bert"):
+            net.pos = torch.nn.Parameter(net.pos[:16].detach().clone())
+        loss_of = peer.LOSSES.get(name, torch.nn.functional.cross_entropy)
+        optimizer, losses = torch.optim.Adam(net.parameters(), 1e-3), []
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = loss_of(net(*x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        lines.append(" ".join([name, *(f"{loss:.9g}" for loss in losses)]))
+    (HERE / "../../crates/etude-bench/tests/losses.txt").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
