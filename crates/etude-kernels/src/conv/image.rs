@@ -29,6 +29,8 @@ pub(super) struct Layout {
     pub taps: Vec<usize>,
     /// Elements of one plane of the copy.
     pub plane: usize,
+    /// Whether the copy is the source itself.
+    pub in_place: bool,
 }
 
 impl Layout {
@@ -61,6 +63,7 @@ impl Layout {
             inside: vec![],
             taps: vec![],
             plane: extent[0] * extent[1] * phases * width,
+            in_place: false,
         };
         for phase in 0..phases {
             // Those columns `i` with 0 ≤ low + step·i < length.
@@ -77,6 +80,36 @@ impl Layout {
             })
             .collect();
         layout
+    }
+
+    /// The layout of the source itself, if every tap of every position of `grid` lies inside and neighbouring positions
+    /// are neighbours.
+    pub(super) fn in_place(
+        source: [usize; 3],
+        step: [usize; 3],
+        grid: [usize; 3],
+        displacements: &[[isize; 3]],
+    ) -> Option<Layout> {
+        let inside = |tap: &[isize; 3]| {
+            (0..3).all(|axis| tap[axis] >= 0 && (grid[axis] - 1) * step[axis] + (tap[axis] as usize) < source[axis])
+        };
+        if step[2] != 1 || !displacements.iter().all(inside) {
+            return None;
+        }
+        let offset = |tap: &[isize; 3]| ((tap[0] as usize * source[1]) + tap[1] as usize) * source[2] + tap[2] as usize;
+        Some(Layout {
+            source,
+            step,
+            low: [0; 3],
+            extent: source,
+            used: vec![],
+            phases: 1,
+            width: source[2],
+            inside: vec![],
+            taps: displacements.iter().map(offset).collect(),
+            plane: source.iter().product(),
+            in_place: true,
+        })
     }
 
     /// Elements of one row of the copy.
@@ -144,8 +177,11 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
                                 V::load_part(from.add(i), count - i).store(copy.add(begin + i));
                             }
                         } else {
-                            for i in 0..count {
-                                *copy.add(begin + i) = *from.add(i * step);
+                            let to = copy.add(begin);
+                            match step {
+                                2 => spaced::<T, 2>(from, to, count),
+                                4 => spaced::<T, 4>(from, to, count),
+                                _ => (0..count).for_each(|i| *to.add(i) = *from.add(i * step)),
                             }
                         }
                         zeros::<T, V>(copy.add(end), width - end);
@@ -154,6 +190,15 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
                 }
             }
         }
+    }
+}
+
+/// Every `STEP`-th element; a step the compiler knows becomes shuffles.
+#[inline(always)]
+unsafe fn spaced<T: Float, const STEP: usize>(from: *const T, to: *mut T, count: usize) {
+    for i in 0..count {
+        // SAFETY: the caller's promise: all of them exist on both sides.
+        unsafe { *to.add(i) = *from.add(i * STEP) };
     }
 }
 

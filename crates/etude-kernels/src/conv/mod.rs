@@ -18,7 +18,7 @@ use crate::{DType, Float};
 use bytemuck::{cast_slice, cast_slice_mut};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
-use sweep::Sweep;
+use sweep::{Class, Sweep};
 
 /// 0: as the environment says; 1: exact; 2: fast.
 static EXACT: AtomicU8 = AtomicU8::new(0);
@@ -151,18 +151,20 @@ fn plain_forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
         rows,
         source: g.input,
         step: g.stride,
-        taps: g.positions().map(|k| [shift(0, k[0]), shift(1, k[1]), shift(2, k[2])]).collect(),
-        weights: (0..g.taps()).collect(),
+        classes: vec![Class {
+            taps: g.positions().map(|k| [shift(0, k[0]), shift(1, k[1]), shift(2, k[2])]).collect(),
+            weights: (0..g.taps()).collect(),
+            origin: [0; 3],
+        }],
         weight_row: channels * g.taps(),
         weight_channel: g.taps(),
         weight_group: rows * channels * g.taps(),
         grid: g.output,
         target: g.output,
-        target_origin: [0; 3],
         target_step: [1; 3],
     };
-    if sweep.is_empty() {
-        y.fill(T::ZERO);
+    if channels * g.taps() == 0 {
+        return y.fill(T::ZERO);
     }
     sweep.run(x, w, y);
 }
@@ -190,7 +192,7 @@ pub(crate) fn input_gradient_body<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T],
 /// [`input_gradient`] as plain sums.
 fn plain_input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    let mut classes = vec![];
+    let (mut classes, mut all) = (vec![], true);
     for z in 0..g.stride[0].min(g.input[0]) {
         for y in 0..g.stride[1].min(g.input[1]) {
             for x in 0..g.stride[2].min(g.input[2]) {
@@ -201,38 +203,41 @@ fn plain_input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut 
                     let stride = g.stride[axis] as isize;
                     (distance.rem_euclid(stride) == 0).then_some(distance / stride)
                 };
-                let mut sweep = Sweep {
-                    batch: g.batch,
-                    groups: g.groups,
-                    channels,
-                    rows,
-                    source: g.output,
-                    step: [1; 3],
-                    taps: vec![],
-                    weights: vec![],
-                    weight_row: g.taps(),
-                    weight_channel: rows * g.taps(),
-                    weight_group: channels * rows * g.taps(),
-                    grid: [0, 1, 2].map(|axis| (g.input[axis] - origin[axis]).div_ceil(g.stride[axis])),
-                    target: g.input,
-                    target_origin: origin,
-                    target_step: g.stride,
-                };
+                let mut class = Class { taps: vec![], weights: vec![], origin };
                 for (index, k) in g.positions().enumerate() {
                     if let (Some(z), Some(y), Some(x)) = (shift(0, k[0]), shift(1, k[1]), shift(2, k[2])) {
-                        sweep.taps.push([z, y, x]);
-                        sweep.weights.push(index);
+                        class.taps.push([z, y, x]);
+                        class.weights.push(index);
                     }
                 }
-                classes.push(sweep);
+                if class.taps.is_empty() {
+                    all = false;
+                } else {
+                    classes.push(class);
+                }
             }
         }
     }
-    if classes.iter().any(Sweep::is_empty) {
+    if !all || channels == 0 {
         // Some elements are reached by no position of the kernel.
         parallel_chunks(gx, 1 << 16, |_, gx| gx.fill(T::ZERO));
     }
-    classes.iter().for_each(|sweep| sweep.run(gy, w, gx));
+    let sweep = Sweep {
+        batch: g.batch,
+        groups: g.groups,
+        channels,
+        rows,
+        source: g.output,
+        step: [1; 3],
+        classes,
+        weight_row: g.taps(),
+        weight_channel: rows * g.taps(),
+        weight_group: channels * rows * g.taps(),
+        grid: [0, 1, 2].map(|axis| g.input[axis].div_ceil(g.stride[axis])),
+        target: g.input,
+        target_step: g.stride,
+    };
+    sweep.run(gy, w, gx);
 }
 
 /// The gradient of `w`: `gw[o, c, t] = Σ_b Σ_p gy[b, o, p] · x[b, c, p · stride + t · dilation − padding]`.
