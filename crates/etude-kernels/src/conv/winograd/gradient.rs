@@ -41,8 +41,8 @@ impl Gradient<'_> {
         let sums = POINTS * odd_lines(self.gy.channels * odd_lines(self.x.channels));
         let tile = odd_lines(self.x.channels) + odd_lines(self.gy.channels);
         let together = cut.together(TOGETHER.max(sums) / POINTS / tile);
-        let (v_size, v) = Points::new(together * cut.tiles(), self.x.channels);
-        let (m_size, m) = Points::new(together * cut.tiles(), self.gy.channels);
+        let (v_size, v) = Points::new(together * cut.tiles(), odd_lines(self.x.channels));
+        let (m_size, m) = Points::new(together * cut.tiles(), odd_lines(self.gy.channels));
         let gw = SendPointer(gw.as_mut_ptr());
         scratch::with(Purpose::Left, m_size, |m_data: &mut [f32]| {
             scratch::with(Purpose::Right, v_size, |v_data: &mut [f32]| {
@@ -87,7 +87,7 @@ impl Gradient<'_> {
         let wide = wide();
         let (outs, strips) = (self.gy.channels, self.x.channels.div_ceil(wide));
         let block = outs.div_ceil(outs.div_ceil(OUTS)).next_multiple_of(TileShape::of::<f32>().rows);
-        let (size, sums) = Points::sums(block, wide);
+        let (size, sums) = Points::new(block, wide);
         parallel(outs.div_ceil(block) * strips, |task| {
             let (out, channel) = (task / strips * block, task % strips * wide);
             let (rows, width) = (block.min(outs - out), wide.min(self.x.channels - channel));

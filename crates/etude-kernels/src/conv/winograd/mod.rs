@@ -30,13 +30,13 @@ const LEAST: usize = 16;
 const LONG: usize = 64;
 /// Depth multiplied at a time.
 const DEPTH: usize = 256;
-/// Elements of all transformed weights, up to which they are made once and kept: 2.5 MiB. Beyond that each task makes its
-/// own, block by block. This and the limits below are small in tests, so that small cases go every way.
+/// Channels, or elements of all transformed weights (2.5 MiB), up to which weights are transformed once and kept, and each
+/// task transforms its own inputs. Beyond that tasks share inputs and make their own weights, block by block. This and the
+/// limit below are small in tests, so that small cases go every way.
+const FEW_CHANNELS: usize = 128;
 const KEPT_WEIGHTS: usize = if cfg!(test) { 200 << 10 } else { 640 << 10 };
 /// Channels whose weights a task makes at a time.
-const WEIGHT_DEPTH: usize = 64;
-/// Channels up to which a task transforms its own inputs.
-const OWN_INPUTS: usize = 128;
+const WEIGHT_DEPTH: usize = 128;
 /// Elements of transformed inputs made at a time where tasks share them: 6 MiB.
 const SHARED_INPUTS: usize = if cfg!(test) { 230 << 10 } else { 1536 << 10 };
 
@@ -197,17 +197,8 @@ struct Points {
 }
 
 impl Points {
-    /// Elements for so many tiles and channels, some vectors read beyond the last included, and the layout.
-    fn new(tiles: usize, channels: usize) -> (usize, Points) {
-        Points::spaced(tiles, odd_lines(channels))
-    }
-
-    /// The same for sums, whose rows are strips.
-    fn sums(tiles: usize, wide: usize) -> (usize, Points) {
-        Points::spaced(tiles, wide)
-    }
-
-    fn spaced(tiles: usize, tile: usize) -> (usize, Points) {
+    /// Elements for so many tiles, `tile` apart, some vectors read beyond the last included, and the layout.
+    fn new(tiles: usize, tile: usize) -> (usize, Points) {
         let point = odd_lines(tiles * tile);
         (POINTS * point + 64, Points { data: std::ptr::null_mut(), point, tile })
     }
@@ -223,8 +214,8 @@ impl Sweep {
         let strips = self.y.channels.div_ceil(wide);
         let panel = POINTS * odd_lines(channels * wide);
         let all = self.groups * strips * panel;
-        if channels > OWN_INPUTS && all > KEPT_WEIGHTS {
-            return (0..self.groups).for_each(|group| self.shared(group, x, w, None, &y));
+        if channels > FEW_CHANNELS && all > KEPT_WEIGHTS {
+            return (0..self.groups).for_each(|group| self.shared(group, x, w, &y));
         }
         scratch::with(Purpose::Right, all, |weights: &mut [f32]| {
             let to = SendPointer(weights.as_mut_ptr());
@@ -240,11 +231,7 @@ impl Sweep {
                 };
             });
             for group in 0..self.groups {
-                let own = &weights[group * strips * panel..][..strips * panel];
-                match channels <= OWN_INPUTS {
-                    true => self.own(group, x, own, &y),
-                    false => self.shared(group, x, w, Some(own), &y),
-                }
+                self.own(group, x, &weights[group * strips * panel..][..strips * panel], &y);
             }
         });
     }
@@ -332,58 +319,38 @@ impl Sweep {
         });
     }
 
-    /// Multiplies transformed inputs of a block with one strip's weights and writes the outputs.
-    ///
-    /// # Safety
-    /// The inputs must be complete, and the block's outputs belong to the caller.
-    unsafe fn strip(
-        &self,
-        group: usize,
-        strip: usize,
-        cut: &Cut,
-        block: usize,
-        inputs: Points,
-        panel: &[f32],
-        y: &SendPointer<f32>,
-    ) {
-        let (pieces, tiles) = cut.pieces(block);
-        let (size, sums) = Points::sums(tiles, wide());
-        scratch::with(Purpose::Partial, size, |data: &mut [f32]| {
-            let sums = Points { data: data.as_mut_ptr(), ..sums };
-            // SAFETY: the caller's promise; there is room for the sums.
-            unsafe {
-                multiply(tiles, self.x.channels, inputs, panel, sums, false);
-                self.outputs(group, strip, cut, &pieces, sums, y);
-            }
-        });
-    }
-
     /// Every task transforms the inputs of its tiles and multiplies them with all weights.
     fn own(&self, group: usize, x: &[f32], weights: &[f32], y: &SendPointer<f32>) {
         let cut = Cut::new(self.batch, self.y.size, BLOCK);
         let panel = POINTS * odd_lines(self.x.channels * wide());
-        let (size, inputs) = Points::new(cut.tiles(), self.x.channels);
+        let (size, inputs) = Points::new(cut.tiles(), self.x.channels.next_multiple_of(16));
+        let (sums_size, sums) = Points::new(cut.tiles(), wide());
         parallel(cut.blocks, |block| {
-            scratch::with(Purpose::Left, size, |data: &mut [f32]| {
-                let inputs = Points { data: data.as_mut_ptr(), ..inputs };
-                // SAFETY: there is room for a block; its outputs belong to this task.
-                unsafe {
-                    self.inputs(group, &cut, &cut.pieces(block).0, x, inputs);
-                    for (strip, panel) in weights.chunks_exact(panel).enumerate() {
-                        self.strip(group, strip, &cut, block, inputs, panel, y);
+            let (pieces, tiles) = cut.pieces(block);
+            scratch::with(Purpose::Left, size, |inputs_data: &mut [f32]| {
+                scratch::with(Purpose::Partial, sums_size, |sums_data: &mut [f32]| {
+                    let inputs = Points { data: inputs_data.as_mut_ptr(), ..inputs };
+                    let sums = Points { data: sums_data.as_mut_ptr(), ..sums };
+                    // SAFETY: there is room for a block; its outputs belong to this task.
+                    unsafe {
+                        self.inputs(group, &cut, &pieces, x, inputs);
+                        for (strip, panel) in weights.chunks_exact(panel).enumerate() {
+                            multiply(tiles, self.x.channels, inputs, panel, sums, false);
+                            self.outputs(group, strip, &cut, &pieces, sums, y);
+                        }
                     }
-                }
+                });
             });
         });
     }
 
-    /// Inputs are transformed for some blocks of tiles, then every task multiplies some of them with a strip of weights.
-    fn shared(&self, group: usize, x: &[f32], w: &[f32], weights: Option<&[f32]>, y: &SendPointer<f32>) {
+    /// Inputs are transformed for some blocks of tiles, then every task multiplies all of them with a strip of weights.
+    fn shared(&self, group: usize, x: &[f32], w: &[f32], y: &SendPointer<f32>) {
         let wide = wide();
         let strips = self.y.channels.div_ceil(wide);
         let cut = Cut::new(self.batch, self.y.size, BLOCK);
         let together = cut.together(SHARED_INPUTS / POINTS / odd_lines(self.x.channels));
-        let (size, inputs) = Points::new(together * cut.tiles(), self.x.channels);
+        let (size, inputs) = Points::new(together * cut.tiles(), odd_lines(self.x.channels));
         scratch::with(Purpose::Left, size, |data: &mut [f32]| {
             let data = SendPointer(data.as_mut_ptr());
             for first in (0..cut.blocks).step_by(together) {
@@ -398,20 +365,9 @@ impl Sweep {
                     // SAFETY: as above.
                     unsafe { self.inputs(group, &cut, &cut.pieces(first + index).0, x, inputs(first + index)) };
                 });
-                if let Some(weights) = weights {
-                    let panel = weights.len() / strips;
-                    parallel(blocks.len() * strips, |task| {
-                        let (strip, block) = (task % strips, first + task / strips);
-                        // SAFETY: these outputs belong to this task.
-                        unsafe {
-                            self.strip(group, strip, &cut, block, inputs(block), &weights[strip * panel..][..panel], y)
-                        };
-                    });
-                    continue;
-                }
                 let tiles = cut.first(blocks.end) - start;
                 let panel = POINTS * odd_lines(WEIGHT_DEPTH * wide);
-                let (size, sums) = Points::sums(tiles, wide);
+                let (size, sums) = Points::new(tiles, wide);
                 parallel(strips, |strip| {
                     scratch::with(Purpose::Right, panel, |weights: &mut [f32]| {
                         scratch::with(Purpose::Partial, size, |data: &mut [f32]| {
