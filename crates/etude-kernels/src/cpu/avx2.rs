@@ -101,6 +101,39 @@ impl<T: Float> Vector<T> for Avx2<T> {
         Avx2(bits, PhantomData)
     }
     #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the machine has AVX2 and FMA.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => _mm256_sub_ps(self.0, other.0),
+                false => _mm256_castpd_ps(_mm256_sub_pd(_mm256_castps_pd(self.0), _mm256_castps_pd(other.0))),
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the machine has AVX2 and FMA.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => _mm256_mul_ps(self.0, other.0),
+                false => _mm256_castpd_ps(_mm256_mul_pd(_mm256_castps_pd(self.0), _mm256_castps_pd(other.0))),
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: the machine has AVX2 and FMA.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => _mm256_div_ps(self.0, other.0),
+                false => _mm256_castpd_ps(_mm256_div_pd(_mm256_castps_pd(self.0), _mm256_castps_pd(other.0))),
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
     unsafe fn sum(self) -> T {
         let mut lanes = [T::ZERO; 8];
         // SAFETY: there is room for all lanes.

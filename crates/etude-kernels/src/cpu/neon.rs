@@ -69,6 +69,21 @@ impl Vector<f32> for Neon {
         Neon(unsafe { vaddq_f32(self.0, other.0) })
     }
     #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the machine has NEON.
+        Neon(unsafe { vsubq_f32(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the machine has NEON.
+        Neon(unsafe { vmulq_f32(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: the machine has NEON.
+        Neon(unsafe { vdivq_f32(self.0, other.0) })
+    }
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         // SAFETY: the machine has NEON.
         unsafe {

@@ -61,6 +61,27 @@ impl<T: Float> Vector<T> for Portable<T> {
         self
     }
     #[inline(always)]
+    unsafe fn sub(mut self, other: Self) -> Self {
+        for i in 0..Self::LANES {
+            self.0[i] = self.0[i] - other.0[i];
+        }
+        self
+    }
+    #[inline(always)]
+    unsafe fn mul(mut self, other: Self) -> Self {
+        for i in 0..Self::LANES {
+            self.0[i] = self.0[i] * other.0[i];
+        }
+        self
+    }
+    #[inline(always)]
+    unsafe fn div(mut self, other: Self) -> Self {
+        for i in 0..Self::LANES {
+            self.0[i] = self.0[i] / other.0[i];
+        }
+        self
+    }
+    #[inline(always)]
     unsafe fn sum(mut self) -> T {
         let mut half = Self::LANES / 2;
         while half > 0 {

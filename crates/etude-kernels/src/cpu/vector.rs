@@ -27,6 +27,12 @@ pub trait Vector<T: Float>: Copy {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     /// Lanewise sum.
     unsafe fn add(self, other: Self) -> Self;
+    /// Lanewise difference.
+    unsafe fn sub(self, other: Self) -> Self;
+    /// Lanewise product.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// Lanewise quotient.
+    unsafe fn div(self, other: Self) -> Self;
     /// The sum of all lanes, folded in halves.
     unsafe fn sum(self) -> T;
     /// Transposes a `LANES` × `LANES` block: row `i` is read at `row(i)`, column `j` of the block is written to

@@ -2,7 +2,8 @@
 //! otherwise is most of what such a pair costs. Rounded twice, as the two instructions would be.
 
 use super::BinaryOp;
-use super::kernels::Kernels;
+use super::kernels::{Kernel, Kernels};
+use crate::cpu::{self, InstructionSet, Vector, Work};
 
 /// The operations that may come first, and those that may follow: on (first, third), then on (third, first).
 const FIRST: [BinaryOp; 3] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul];
@@ -16,120 +17,106 @@ const SECOND: [(BinaryOp, bool); 5] = [
 
 /// The kernels of `first(a, b)` followed by `second` of that and `c`; `swapped` if `c` is `second`'s first argument.
 pub(super) fn fused_kernels(first: BinaryOp, second: BinaryOp, swapped: bool) -> Option<Kernels> {
+    if cpu::instruction_set() == InstructionSet::Scalar {
+        return None; // The compiler's own loops are better there.
+    }
     let inner = FIRST.iter().position(|&op| op == first)?;
     let swapped = swapped && !matches!(second, BinaryOp::Add | BinaryOp::Mul);
     let outer = SECOND.iter().position(|&pair| pair == (second, swapped))?;
-    vector::kernels(inner, outer)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-mod vector {
-    /// There are none.
-    pub(super) fn kernels(_: usize, _: usize) -> Option<super::Kernels> {
-        None
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod vector {
-    use super::super::kernels::{Kernel, Kernels, vector_unit};
-    use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_div_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps,
-        _mm256_sub_ps,
+    let forms = match inner {
+        0 => by_outer::<0>(outer),
+        1 => by_outer::<1>(outer),
+        _ => by_outer::<2>(outer),
     };
+    Some(Kernels { tiles: forms[0], uniform: Some(forms), in_place: true })
+}
 
-    /// The kernels of pair (`inner`, `outer`), numbers in `FIRST` and `SECOND`.
-    pub(super) fn kernels(inner: usize, outer: usize) -> Option<Kernels> {
-        if !vector_unit() {
-            return None;
-        }
-        let forms = match inner {
-            0 => by_outer::<0>(outer),
-            1 => by_outer::<1>(outer),
-            _ => by_outer::<2>(outer),
-        };
-        Some(Kernels { tiles: forms[0], uniform: Some(forms), in_place: true })
+fn by_outer<const INNER: u8>(outer: usize) -> [Kernel; 8] {
+    match outer {
+        0 => forms::<INNER, 0>(),
+        1 => forms::<INNER, 1>(),
+        2 => forms::<INNER, 2>(),
+        3 => forms::<INNER, 3>(),
+        _ => forms::<INNER, 4>(),
     }
+}
 
-    fn by_outer<const INNER: u8>(outer: usize) -> [Kernel; 8] {
-        match outer {
-            0 => forms::<INNER, 0>(),
-            1 => forms::<INNER, 1>(),
-            2 => forms::<INNER, 2>(),
-            3 => forms::<INNER, 3>(),
-            _ => forms::<INNER, 4>(),
-        }
-    }
+/// One kernel for each pattern of uniform arguments; the last, all uniform, is never asked for.
+fn forms<const INNER: u8, const OUTER: u8>() -> [Kernel; 8] {
+    [
+        pair::<INNER, OUTER, 0>,
+        pair::<INNER, OUTER, 1>,
+        pair::<INNER, OUTER, 2>,
+        pair::<INNER, OUTER, 3>,
+        pair::<INNER, OUTER, 4>,
+        pair::<INNER, OUTER, 5>,
+        pair::<INNER, OUTER, 6>,
+        pair::<INNER, OUTER, 0>,
+    ]
+}
 
-    /// One kernel for each pattern of uniform arguments; the last, all uniform, is never asked for.
-    fn forms<const INNER: u8, const OUTER: u8>() -> [Kernel; 8] {
-        [
-            pair::<INNER, OUTER, 0>,
-            pair::<INNER, OUTER, 1>,
-            pair::<INNER, OUTER, 2>,
-            pair::<INNER, OUTER, 3>,
-            pair::<INNER, OUTER, 4>,
-            pair::<INNER, OUTER, 5>,
-            pair::<INNER, OUTER, 6>,
-            pair::<INNER, OUTER, 0>,
-        ]
-    }
+/// A kernel as `Kernel` says, uniform arguments the set bits of `UNIFORM`.
+unsafe fn pair<const INNER: u8, const OUTER: u8, const UNIFORM: u8>(
+    to: *mut u8,
+    a: *const u8,
+    b: *const u8,
+    c: *const u8,
+    count: usize,
+) {
+    let work = Pair::<INNER, OUTER, UNIFORM> { to: to.cast(), from: [a.cast(), b.cast(), c.cast()], count };
+    // SAFETY: passed on.
+    unsafe { cpu::run(work) }
+}
 
-    /// One vector of the pair.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn both<const INNER: u8, const OUTER: u8>(a: __m256, b: __m256, c: __m256) -> __m256 {
-        let x = match INNER {
-            0 => _mm256_add_ps(a, b),
-            1 => _mm256_sub_ps(a, b),
-            _ => _mm256_mul_ps(a, b),
-        };
-        match OUTER {
-            0 => _mm256_add_ps(x, c),
-            1 => _mm256_sub_ps(x, c),
-            2 => _mm256_sub_ps(c, x),
-            3 => _mm256_mul_ps(x, c),
-            _ => _mm256_div_ps(x, c),
-        }
-    }
+/// One tile of a pair. Each vector is read before it is written, so `to` may equal any of the others.
+struct Pair<const INNER: u8, const OUTER: u8, const UNIFORM: u8> {
+    to: *mut f32,
+    from: [*const f32; 3],
+    count: usize,
+}
 
-    /// A kernel as `Kernel` says, uniform arguments the set bits of `UNIFORM`. Each vector is read before it is
-    /// written, so `to` may equal any of the others.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn pair<const INNER: u8, const OUTER: u8, const UNIFORM: u8>(
-        to: *mut u8,
-        a: *const u8,
-        b: *const u8,
-        c: *const u8,
-        count: usize,
-    ) {
-        let (to, a, b, c) = (to as *mut f32, a as *const f32, b as *const f32, c as *const f32);
-        // SAFETY: varying arguments are valid for `count` elements, uniform ones for one; whole vectors end before
-        // `count`, and the rest goes through arrays of a vector's size.
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<const INNER: u8, const OUTER: u8, const UNIFORM: u8> Work<f32> for Pair<INNER, OUTER, UNIFORM> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<f32>>(self) {
+        let Pair { to, from: [a, b, c], count } = self;
+        // SAFETY: varying arguments are valid for `count` elements, uniform ones for one.
         unsafe {
-            let first = [_mm256_set1_ps(a.read()), _mm256_set1_ps(b.read()), _mm256_set1_ps(c.read())];
-            let whole = count / 8 * 8;
-            let mut i = 0;
-            while i < whole {
-                let x = if UNIFORM & 1 != 0 { first[0] } else { _mm256_loadu_ps(a.add(i)) };
-                let y = if UNIFORM & 2 != 0 { first[1] } else { _mm256_loadu_ps(b.add(i)) };
-                let z = if UNIFORM & 4 != 0 { first[2] } else { _mm256_loadu_ps(c.add(i)) };
-                _mm256_storeu_ps(to.add(i), both::<INNER, OUTER>(x, y, z));
-                i += 8;
+            let first = [V::splat(a.read()), V::splat(b.read()), V::splat(c.read())];
+            let whole = count / V::LANES * V::LANES;
+            for i in (0..whole).step_by(V::LANES) {
+                let x = if UNIFORM & 1 != 0 { first[0] } else { V::load(a.add(i)) };
+                let y = if UNIFORM & 2 != 0 { first[1] } else { V::load(b.add(i)) };
+                let z = if UNIFORM & 4 != 0 { first[2] } else { V::load(c.add(i)) };
+                both::<V, INNER, OUTER>(x, y, z).store(to.add(i));
             }
             let left = count - whole;
             if left > 0 {
-                let mut parts = [[0f32; 8]; 3];
-                for (place, (part, from)) in parts.iter_mut().zip([a, b, c]).enumerate() {
-                    for l in 0..left {
-                        part[l] = if UNIFORM >> place & 1 != 0 { from.read() } else { from.add(whole + l).read() };
-                    }
-                }
-                let [x, y, z] = [0, 1, 2].map(|place| _mm256_loadu_ps(parts[place].as_ptr()));
-                let mut result = [0f32; 8];
-                _mm256_storeu_ps(result.as_mut_ptr(), both::<INNER, OUTER>(x, y, z));
-                std::ptr::copy_nonoverlapping(result.as_ptr(), to.add(whole), left);
+                let x = if UNIFORM & 1 != 0 { first[0] } else { V::load_part(a.add(whole), left) };
+                let y = if UNIFORM & 2 != 0 { first[1] } else { V::load_part(b.add(whole), left) };
+                let z = if UNIFORM & 4 != 0 { first[2] } else { V::load_part(c.add(whole), left) };
+                both::<V, INNER, OUTER>(x, y, z).store_part(to.add(whole), left);
             }
+        }
+    }
+}
+
+/// One vector of the pair.
+#[inline(always)]
+unsafe fn both<V: Vector<f32>, const INNER: u8, const OUTER: u8>(a: V, b: V, c: V) -> V {
+    // SAFETY: the caller has `V`'s instruction set.
+    unsafe {
+        let x = match INNER {
+            0 => a.add(b),
+            1 => a.sub(b),
+            _ => a.mul(b),
+        };
+        match OUTER {
+            0 => x.add(c),
+            1 => x.sub(c),
+            2 => c.sub(x),
+            3 => x.mul(c),
+            _ => x.div(c),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The loops behind instructions, chosen once, when a program is prepared.
 //!
-//! What training spends its time in (f32 arithmetic, comparisons and functions, selection) is compiled for AVX2 and FMA,
-//! for each pattern of uniform arguments, and runs in place. All else, and everything on other machines, is one plain
-//! loop: several hundred more of the former would cost a minute of compilation and speed up nothing that matters.
+//! What training spends its time in (f32 arithmetic, comparisons and functions, selection) is compiled for AVX2 with FMA
+//! and for AVX-512, for each pattern of uniform arguments, and runs in place. All else, and everything on other machines,
+//! is one plain loop: several hundred more of the former would cost a minute of compilation and speed up nothing that
+//! matters.
 
+use crate::cpu::{InstructionSet, instruction_set};
 use crate::math::SIN_LIMIT;
+use std::marker::PhantomData;
 
 /// One instruction over a tile: `to`, up to three arguments, element count.
 ///
@@ -22,11 +25,6 @@ pub(super) struct Kernels {
     pub uniform: Option<[Kernel; 8]>,
     /// Whether the result may be written over an argument.
     pub in_place: bool,
-}
-
-/// Whether the kernels compiled for AVX2 and FMA may run.
-pub(super) fn vector_unit() -> bool {
-    crate::cpu::has_avx2()
 }
 
 /// A value of the zero-sized closure type `F`, so that a plain function pointer can carry a closure.
@@ -167,20 +165,93 @@ unsafe fn limited_body<F: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy>(to: *
     }
 }
 
-// The entry points. Their safety is that of `Kernel`; the fast ones also need `vector_unit()`. A closure type comes from
-// the constructor below that names the entry point, so a value of it was given.
+/// The loop of a kernel, to be compiled for an instruction set. A closure type among its parameters comes from the
+/// constructor below that names the body, so a value of it was given.
+trait Body {
+    /// # Safety
+    /// As [`Kernel`] says. Inlined, as everything it calls, so that it is compiled with the entry point's instructions.
+    unsafe fn run(to: *mut u8, a: *const u8, b: *const u8, c: *const u8, count: usize);
+}
+
+/// One argument.
+struct Unary<T, U, F>(PhantomData<(T, U, F)>);
+/// Two arguments; uniform ones are the set bits of `UNIFORM`.
+struct Binary<T, U, F, const UNIFORM: u8>(PhantomData<(T, U, F)>);
+/// See [`select_body`].
+struct Select<T, const UNIFORM: u8>(PhantomData<T>);
+/// See [`limited_body`].
+struct Limited<F, H>(PhantomData<(F, H)>);
+
+impl<T: Copy, U: Copy, F: Fn(T) -> U + Copy> Body for Unary<T, U, F> {
+    #[inline(always)]
+    unsafe fn run(to: *mut u8, a: *const u8, _: *const u8, _: *const u8, count: usize) {
+        // SAFETY: passed on.
+        unsafe { map(to, a, count, conjure::<F>()) }
+    }
+}
+
+impl<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, const UNIFORM: u8> Body for Binary<T, U, F, UNIFORM> {
+    #[inline(always)]
+    unsafe fn run(to: *mut u8, a: *const u8, b: *const u8, _: *const u8, count: usize) {
+        // SAFETY: passed on; uniform arguments hold one element.
+        unsafe {
+            let f = conjure::<F>();
+            match UNIFORM {
+                0 => zip(to, a, b, count, f),
+                1 => {
+                    let a = (a as *const T).read();
+                    map(to, b, count, |b| f(a, b));
+                }
+                _ => {
+                    let b = (b as *const T).read();
+                    map(to, a, count, |a| f(a, b));
+                }
+            }
+        }
+    }
+}
+
+impl<T: Copy, const UNIFORM: u8> Body for Select<T, UNIFORM> {
+    #[inline(always)]
+    unsafe fn run(to: *mut u8, condition: *const u8, a: *const u8, b: *const u8, count: usize) {
+        // SAFETY: passed on.
+        unsafe { select_body::<T, UNIFORM>(to, condition, a, b, count) }
+    }
+}
+
+impl<F: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy> Body for Limited<F, H> {
+    #[inline(always)]
+    unsafe fn run(to: *mut u8, a: *const u8, _: *const u8, _: *const u8, count: usize) {
+        // SAFETY: passed on.
+        unsafe { limited_body::<F, H>(to, a, count) }
+    }
+}
+
+// The entry points. Their safety is that of `Kernel`, and the machine must have the instructions.
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn unary_fast<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(
-    to: *mut u8,
-    a: *const u8,
-    _: *const u8,
-    _: *const u8,
-    count: usize,
-) {
+unsafe fn with_avx2<B: Body>(to: *mut u8, a: *const u8, b: *const u8, c: *const u8, count: usize) {
     // SAFETY: passed on.
-    unsafe { map(to, a, count, conjure::<F>()) }
+    unsafe { B::run(to, a, b, c, count) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+unsafe fn with_avx512<B: Body>(to: *mut u8, a: *const u8, b: *const u8, c: *const u8, count: usize) {
+    // SAFETY: passed on.
+    unsafe { B::run(to, a, b, c, count) }
+}
+
+/// The kernel of a body for the chosen instruction set, if it is one with fused multiply-add.
+fn fast<B: Body>() -> Option<Kernel> {
+    match instruction_set() {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => Some(with_avx512::<B>),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => Some(with_avx2::<B>),
+        _ => None,
+    }
 }
 
 unsafe fn unary_plain<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(
@@ -194,53 +265,6 @@ unsafe fn unary_plain<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(
     unsafe { map_apart(to, a, count, conjure::<F>()) }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn binary_fast<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
-    to: *mut u8,
-    a: *const u8,
-    b: *const u8,
-    _: *const u8,
-    count: usize,
-) {
-    // SAFETY: passed on.
-    unsafe { zip(to, a, b, count, conjure::<F>()) }
-}
-
-/// The first argument is uniform.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn binary_first<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
-    to: *mut u8,
-    a: *const u8,
-    b: *const u8,
-    _: *const u8,
-    count: usize,
-) {
-    // SAFETY: passed on; uniform arguments hold one element.
-    unsafe {
-        let a = (a as *const T).read();
-        map(to, b, count, |b| conjure::<F>()(a, b));
-    }
-}
-
-/// The second argument is uniform.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn binary_second<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
-    to: *mut u8,
-    a: *const u8,
-    b: *const u8,
-    _: *const u8,
-    count: usize,
-) {
-    // SAFETY: passed on; uniform arguments hold one element.
-    unsafe {
-        let b = (b as *const T).read();
-        map(to, a, count, |a| conjure::<F>()(a, b));
-    }
-}
-
 unsafe fn binary_plain<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
     to: *mut u8,
     a: *const u8,
@@ -252,35 +276,9 @@ unsafe fn binary_plain<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(
     unsafe { zip_apart(to, a, b, count, conjure::<F>()) }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn select_fast<T: Copy, const UNIFORM: u8>(
-    to: *mut u8,
-    condition: *const u8,
-    a: *const u8,
-    b: *const u8,
-    count: usize,
-) {
-    // SAFETY: passed on.
-    unsafe { select_body::<T, UNIFORM>(to, condition, a, b, count) }
-}
-
 unsafe fn select_plain<T: Copy>(to: *mut u8, condition: *const u8, a: *const u8, b: *const u8, count: usize) {
     // SAFETY: passed on.
     unsafe { select_body::<T, 0>(to, condition, a, b, count) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn limited_fast<F: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy>(
-    to: *mut u8,
-    a: *const u8,
-    _: *const u8,
-    _: *const u8,
-    count: usize,
-) {
-    // SAFETY: passed on.
-    unsafe { limited_body::<F, H>(to, a, count) }
 }
 
 unsafe fn limited_plain<F: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy>(
@@ -299,10 +297,12 @@ fn plain(tiles: Kernel) -> Kernels {
     Kernels { tiles, uniform: None, in_place: false }
 }
 
-/// The forms for two arguments, in the first places.
-#[cfg(target_arch = "x86_64")]
-fn of_two(forms: [Kernel; 4]) -> [Kernel; 8] {
-    std::array::from_fn(|pattern| forms[pattern % 4])
+/// The forms for two arguments; all of them or none are there.
+fn of_two(forms: [Option<Kernel>; 4], in_place: bool) -> Option<Kernels> {
+    let [tiles, first, second, both] = forms;
+    let forms = [tiles?, first?, second?, both?];
+    let uniform = Some(std::array::from_fn(|pattern| forms[pattern % 4]));
+    Some(Kernels { tiles: forms[0], uniform, in_place })
 }
 
 /// A function of one argument, in plain form.
@@ -310,26 +310,21 @@ pub(super) fn unary<T: Copy, U: Copy, F: Fn(T) -> U + Copy>(_f: F) -> Kernels {
     plain(unary_plain::<T, U, F>)
 }
 
-/// A function of one argument: `fast` is what runs inside AVX2 and FMA code, `slow` elsewhere.
-pub(super) fn fast_unary<T: Copy, U: Copy, F: Fn(T) -> U + Copy, G: Fn(T) -> U + Copy>(_fast: F, slow: G) -> Kernels {
-    #[cfg(target_arch = "x86_64")]
-    if vector_unit() {
-        return Kernels { tiles: unary_fast::<T, U, F>, uniform: None, in_place: true };
+/// A function of one argument: `quick` is what runs inside code with fused multiply-add, `slow` elsewhere.
+pub(super) fn fast_unary<T: Copy, U: Copy, F: Fn(T) -> U + Copy, G: Fn(T) -> U + Copy>(_quick: F, slow: G) -> Kernels {
+    match fast::<Unary<T, U, F>>() {
+        Some(tiles) => Kernels { tiles, uniform: None, in_place: true },
+        None => unary(slow),
     }
-    unary(slow)
 }
 
 /// As [`fast_unary`], for functions that hold up to [`SIN_LIMIT`]; `far` takes what lies beyond.
 pub(super) fn limited<F: Fn(f32) -> f32 + Copy, G: Fn(f32) -> f32 + Copy, H: Fn(f32) -> f32 + Copy>(
-    _fast: F,
+    _quick: F,
     _slow: G,
     _far: H,
 ) -> Kernels {
-    #[cfg(target_arch = "x86_64")]
-    if vector_unit() {
-        return plain(limited_fast::<F, H>);
-    }
-    plain(limited_plain::<G, H>)
+    plain(fast::<Limited<F, H>>().unwrap_or(limited_plain::<G, H>))
 }
 
 /// A function of two arguments, in plain form.
@@ -339,25 +334,20 @@ pub(super) fn binary<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(_f: F) -> Kernel
 
 /// A function of two arguments with all fast forms.
 pub(super) fn fast_binary<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy>(f: F) -> Kernels {
-    #[cfg(target_arch = "x86_64")]
-    if vector_unit() {
-        let tiles = binary_fast::<T, U, F>;
-        let uniform = Some(of_two([tiles, binary_first::<T, U, F>, binary_second::<T, U, F>, tiles]));
-        return Kernels { tiles, uniform, in_place: true };
-    }
-    binary(f)
+    let tiles = fast::<Binary<T, U, F, 0>>();
+    let forms = [tiles, fast::<Binary<T, U, F, 1>>(), fast::<Binary<T, U, F, 2>>(), tiles];
+    of_two(forms, true).unwrap_or_else(|| binary(f))
 }
 
 /// A function of two arguments that is long enough to need no forms for uniform ones.
 pub(super) fn long_binary<T: Copy, U: Copy, F: Fn(T, T) -> U + Copy, G: Fn(T, T) -> U + Copy>(
-    _fast: F,
+    _quick: F,
     slow: G,
 ) -> Kernels {
-    #[cfg(target_arch = "x86_64")]
-    if vector_unit() {
-        return Kernels { tiles: binary_fast::<T, U, F>, uniform: None, in_place: true };
+    match fast::<Binary<T, U, F, 0>>() {
+        Some(tiles) => Kernels { tiles, uniform: None, in_place: true },
+        None => binary(slow),
     }
-    binary(slow)
 }
 
 /// `Select` on elements of `T`'s size, in plain form.
@@ -367,13 +357,8 @@ pub(super) fn select<T: Copy>() -> Kernels {
 
 /// `Select` on elements of `T`'s size with all fast forms.
 pub(super) fn fast_select<T: Copy>() -> Kernels {
-    #[cfg(target_arch = "x86_64")]
-    if vector_unit() {
-        let tiles = select_fast::<T, 0>;
-        let uniform = Some(of_two([tiles, select_fast::<T, 1>, select_fast::<T, 2>, select_fast::<T, 3>]));
-        return Kernels { tiles, uniform, in_place: false };
-    }
-    select::<T>()
+    let forms = [fast::<Select<T, 0>>(), fast::<Select<T, 1>>(), fast::<Select<T, 2>>(), fast::<Select<T, 3>>()];
+    of_two(forms, false).unwrap_or_else(select::<T>)
 }
 
 /// Repeats the one element at `a` over the tile.

@@ -5,9 +5,10 @@
 //! the accuracy of short ones. Every order is fixed by sizes.
 
 use super::ReduceOp;
-use super::kernels::{Kernel, splat, vector_unit};
+use super::kernels::{Kernel, splat};
 use super::table::{maximum, minimum};
 use crate::DType;
+use crate::cpu::{InstructionSet, instruction_set};
 
 /// Folds a tile into an accumulator; the two counts are (rows, columns).
 type Fold = unsafe fn(*mut u8, *const u8, usize, usize);
@@ -71,13 +72,15 @@ fn narrow<T: bytemuck::Pod, F: Fn(T, T) -> T + Copy>(identity: T, f: F) -> Reduc
     build(identity, identity, f, |x: T| x, |x: T| x, (rows_plain::<T, F>, runs_plain::<T, F>))
 }
 
-/// The pair of folds of f32, which are compiled for AVX2 too.
+/// The pair of folds of f32, which are compiled for AVX2 and AVX-512 too.
 fn folds<F: Fn(f32, f32) -> f32 + Copy>(_f: F) -> (Fold, Fold) {
-    #[cfg(target_arch = "x86_64")]
-    if vector_unit() {
-        return (rows_fast::<f32, F>, runs_fast::<f32, F>);
+    match instruction_set() {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => (rows_avx512::<f32, F>, runs_avx512::<f32, F>),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => (rows_avx2::<f32, F>, runs_avx2::<f32, F>),
+        _ => (rows_plain::<f32, F>, runs_plain::<f32, F>),
     }
-    (rows_plain::<f32, F>, runs_plain::<f32, F>)
 }
 
 /// The table of one reduction: `g` folds wide elements, `folds` tiles.
@@ -214,14 +217,28 @@ unsafe fn runs_body<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows_fast<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+unsafe fn rows_avx2<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
     // SAFETY: passed on.
     unsafe { rows_body::<T, F>(acc, tile, rows, columns) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn runs_fast<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+unsafe fn runs_avx2<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+    // SAFETY: passed on.
+    unsafe { runs_body::<T, F>(acc, tile, rows, columns) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+unsafe fn rows_avx512<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
+    // SAFETY: passed on.
+    unsafe { rows_body::<T, F>(acc, tile, rows, columns) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+unsafe fn runs_avx512<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const u8, rows: usize, columns: usize) {
     // SAFETY: passed on.
     unsafe { runs_body::<T, F>(acc, tile, rows, columns) }
 }

@@ -1,6 +1,7 @@
 //! Programs against an evaluator that knows nothing of tiles: one position at a time, wide numbers, no strides tricks.
 
 use super::*;
+use crate::cpu::forced;
 use crate::threads::set_threads;
 use std::sync::{Mutex, MutexGuard};
 use {BinaryOp::*, DType::*, UnaryOp::*};
@@ -392,40 +393,44 @@ fn check_run(
         .map(|((data, offset, strides), &dtype)| (cells(data, dtype), *offset, strides.clone()))
         .collect();
     let expected = evaluate(program, kept, reduced, &plain, scalars);
-    let prepared = program.clone().prepare().unwrap();
-    let mut outputs: Vec<Buffer> =
-        expected.iter().zip(&program.outputs).map(|(e, d)| Buffer::zeroed(e.0.len() * d.size())).collect();
-    for &(input, output) in in_place {
-        let bytes = outputs[output].bytes();
-        outputs[output].as_mut_slice::<u8>().copy_from_slice(&storage[input].0.as_slice::<u8>()[..bytes]);
-    }
-    let inputs: Vec<Input> = storage
-        .iter()
-        .enumerate()
-        .map(|(number, (data, offset, strides))| {
-            let source = match in_place.iter().find(|pair| pair.0 == number) {
-                Some(&(_, output)) => Source::Output(output),
-                None => Source::Buffer(data),
-            };
-            Input { source, offset: *offset, strides }
-        })
-        .collect();
-    let mut targets: Vec<&mut Buffer> = outputs.iter_mut().collect();
-    prepared.run(kept, reduced, &inputs, scalars, &mut targets);
-    for (number, ((want, magnitude), &dtype)) in expected.iter().zip(&program.outputs).enumerate() {
-        for (position, (got, &want)) in cells(&outputs[number], dtype).into_iter().zip(want).enumerate() {
-            let want = want.fit(dtype);
-            let scale = want.float().abs().max(magnitude.get(position).copied().unwrap_or(0.0));
-            let near = (got.float() - want.float()).abs() <= tolerance * scale;
-            assert!(
-                got.same(want) || (tolerance > 0.0 && near),
-                "output {number}[{position}] = {got:?}, not {want:?}\n{program:?}\nkept {kept:?} reduced {reduced:?} \
-                 views {:?} in place {in_place:?}",
-                storage.iter().map(|s| (s.1, &s.2)).collect::<Vec<_>>()
-            );
+    let mut last = vec![];
+    forced::on_each_set(|set| {
+        let prepared = program.clone().prepare().unwrap();
+        let mut outputs: Vec<Buffer> =
+            expected.iter().zip(&program.outputs).map(|(e, d)| Buffer::zeroed(e.0.len() * d.size())).collect();
+        for &(input, output) in in_place {
+            let bytes = outputs[output].bytes();
+            outputs[output].as_mut_slice::<u8>().copy_from_slice(&storage[input].0.as_slice::<u8>()[..bytes]);
         }
-    }
-    outputs
+        let inputs: Vec<Input> = storage
+            .iter()
+            .enumerate()
+            .map(|(number, (data, offset, strides))| {
+                let source = match in_place.iter().find(|pair| pair.0 == number) {
+                    Some(&(_, output)) => Source::Output(output),
+                    None => Source::Buffer(data),
+                };
+                Input { source, offset: *offset, strides }
+            })
+            .collect();
+        let mut targets: Vec<&mut Buffer> = outputs.iter_mut().collect();
+        prepared.run(kept, reduced, &inputs, scalars, &mut targets);
+        for (number, ((want, magnitude), &dtype)) in expected.iter().zip(&program.outputs).enumerate() {
+            for (position, (got, &want)) in cells(&outputs[number], dtype).into_iter().zip(want).enumerate() {
+                let want = want.fit(dtype);
+                let scale = want.float().abs().max(magnitude.get(position).copied().unwrap_or(0.0));
+                let near = (got.float() - want.float()).abs() <= tolerance * scale;
+                assert!(
+                    got.same(want) || (tolerance > 0.0 && near),
+                    "{set}: output {number}[{position}] = {got:?}, not {want:?}\n{program:?}\nkept {kept:?} reduced {reduced:?} \
+                 views {:?} in place {in_place:?}",
+                    storage.iter().map(|s| (s.1, &s.2)).collect::<Vec<_>>()
+                );
+            }
+        }
+        last = outputs;
+    });
+    last
 }
 
 /// A contiguous input of `count` random elements.
