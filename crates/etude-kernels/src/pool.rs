@@ -2,8 +2,10 @@
 //!
 //! All work is serial inside a plane (one channel of one example) and parallel over planes.
 
+use crate::cpu::{self, Vector, Work};
 use crate::threads::{SendPointer, parallel};
-use crate::{Element, Float};
+use crate::{DType, Element, Float};
+use bytemuck::{cast_slice, cast_slice_mut};
 
 /// Sizes of a pooling. One or two axes are passed as three: the leading ones have input, kernel, stride, dilation and
 /// output 1 and padding 0. Padding is at the beginning; what lies beyond the end is not there, so `output` is given.
@@ -127,46 +129,123 @@ pub(crate) fn max_forward_body<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T
         let x = &x[plane * from..][..from];
         // SAFETY: each plane has positions of its own, as many as outputs.
         let positions = unsafe { std::slice::from_raw_parts_mut(base.at(plane * to), to) };
-        if g.is_two_by_two() {
-            return max_two_by_two(g, x, y, positions);
+        if T::DTYPE == DType::F32 {
+            let work = MaxPlane { g, x: cast_slice(x), y: cast_slice_mut(y), positions };
+            // SAFETY: the work holds no pointers.
+            unsafe { cpu::run(work) };
+        } else {
+            max_plane(g, x, y, positions);
         }
-        g.windows(|index, window| {
-            let (mut best, mut at) = (T::from_f64(f64::NEG_INFINITY), usize::MAX);
-            g.elements(window, |i| {
-                let value = x[i];
-                // Not `>=`: the first of equals stays. A NaN is not equal to itself; the first one stays too.
-                #[allow(clippy::eq_op)]
-                if at == usize::MAX || value > best || (value != value && best == best) {
-                    (best, at) = (value, i);
-                }
-            });
-            (y[index], positions[index]) = (best, if at == usize::MAX { 0 } else { at as i64 });
-        });
     });
 }
 
-/// The common case, squares of 2×2 side by side with nothing cut off: four comparisons an output.
-fn max_two_by_two<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions: &mut [i64]) {
-    let (width, out_width) = (g.input[2], g.output[2]);
-    if out_width == 0 {
+/// A plane of f32, compiled for each instruction set: the loops have no branches, so that they become vectors.
+struct MaxPlane<'a> {
+    g: &'a PoolGeometry,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    positions: &'a mut [i64],
+}
+
+// SAFETY: everything is inlined.
+unsafe impl Work<f32> for MaxPlane<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<f32>>(self) {
+        max_plane(self.g, self.x, self.y, self.positions);
+    }
+}
+
+#[inline(always)]
+fn max_plane<T: Element>(g: &PoolGeometry, x: &[T], y: &mut [T], positions: &mut [i64]) {
+    let (width, columns) = (g.input[2], g.output[2]);
+    if columns == 0 {
         return;
     }
-    for (row, (y, positions)) in y.chunks_exact_mut(out_width).zip(positions.chunks_exact_mut(out_width)).enumerate() {
-        let first = 2 * row * width;
-        let (upper, lower) = (&x[first..first + 2 * out_width], &x[first + width..first + width + 2 * out_width]);
-        for column in 0..out_width {
-            let at = 2 * column;
-            let candidates = [(upper[at + 1], at + 1), (lower[at], width + at), (lower[at + 1], width + at + 1)];
-            let (mut best, mut place) = (upper[at], at);
-            for (value, here) in candidates {
-                // As in the general form: the first of equals stays, and so does the first NaN.
-                #[allow(clippy::eq_op)]
-                let better = value > best || (value != value && best == best);
-                best = if better { value } else { best };
-                place = if better { here } else { place };
-            }
-            (y[column], positions[column]) = (best, (first + place) as i64);
+    for (row, (y, positions)) in y.chunks_exact_mut(columns).zip(positions.chunks_exact_mut(columns)).enumerate() {
+        if g.is_two_by_two() {
+            let first = 2 * row * width;
+            let (upper, lower) = (&x[first..][..2 * columns], &x[first + width..][..2 * columns]);
+            max_two_by_two(upper, lower, first as i64, width as i64, y, positions);
+        } else {
+            max_row(g, row, x, y, positions);
         }
+    }
+}
+
+/// Whether `value` takes the place of `best`: the first of equals stays, and so does the first NaN.
+#[inline(always)]
+#[allow(clippy::eq_op)]
+fn is_better<T: Element>(value: T, best: T) -> bool {
+    (value > best) | ((value != value) & (best == best))
+}
+
+/// The common case, a row of squares of 2×2 side by side. Places are found as numbers as wide as an f32 and made
+/// positions afterwards, so that both loops become vectors.
+#[inline(always)]
+fn max_two_by_two<T: Element>(upper: &[T], lower: &[T], first: i64, width: i64, y: &mut [T], positions: &mut [i64]) {
+    const CHUNK: usize = 64;
+    let mut places = [0i32; CHUNK];
+    for (chunk, (y, positions)) in y.chunks_mut(CHUNK).zip(positions.chunks_mut(CHUNK)).enumerate() {
+        let (count, start) = (y.len(), 2 * CHUNK * chunk);
+        let (upper, lower) = (&upper[start..][..2 * count], &lower[start..][..2 * count]);
+        let places = &mut places[..count];
+        for i in 0..count {
+            let (a, b, c, d) = (upper[2 * i], upper[2 * i + 1], lower[2 * i], lower[2 * i + 1]);
+            let (right, below) = (is_better(b, a), is_better(d, c));
+            let (best, other) = (if right { b } else { a }, if below { d } else { c });
+            let second = is_better(other, best);
+            y[i] = if second { other } else { best };
+            places[i] = if second { width as i32 + below as i32 } else { right as i32 };
+        }
+        for (i, (position, place)) in positions.iter_mut().zip(places).enumerate() {
+            *position = first + (start + 2 * i) as i64 + *place as i64;
+        }
+    }
+}
+
+/// One row of any windows, one element of the window after the other.
+#[inline(always)]
+fn max_row<T: Element>(g: &PoolGeometry, row: usize, x: &[T], y: &mut [T], positions: &mut [i64]) {
+    y.fill(T::from_f64(f64::NEG_INFINITY));
+    positions.fill(-1);
+    let (depth, height) = (g.window(0, row / g.output[1]), g.window(1, row % g.output[1]));
+    let (stride, padding) = (g.stride[2], g.padding[2]);
+    for z in 0..depth.1 {
+        for h in 0..height.1 {
+            let at = (depth.0 + z * g.dilation[0]) * g.input[1] + height.0 + h * g.dilation[1];
+            let line = &x[at * g.input[2]..][..g.input[2]];
+            for k in 0..g.kernel[2] {
+                // The windows whose element `k` of this row is real.
+                let shift = k * g.dilation[2];
+                let end = (g.input[2] + padding).saturating_sub(shift).div_ceil(stride).min(y.len());
+                let start = padding.saturating_sub(shift).div_ceil(stride).min(end);
+                if start == end {
+                    continue;
+                }
+                let first = start * stride + shift - padding;
+                let (y, positions) = (&mut y[start..end], &mut positions[start..end]);
+                let at = (at * g.input[2] + first) as i64;
+                match stride {
+                    1 => max_line(&line[first..], 1, at, y, positions),
+                    2 => max_line(&line[first..], 2, at, y, positions),
+                    _ => max_line(&line[first..], stride, at, y, positions),
+                }
+            }
+        }
+    }
+    // A window without a real element.
+    positions.iter_mut().for_each(|position| *position = (*position).max(0));
+}
+
+/// Every `stride`-th element of a line against the best so far; the first lies at `at`.
+#[inline(always)]
+fn max_line<T: Element>(line: &[T], stride: usize, at: i64, y: &mut [T], positions: &mut [i64]) {
+    let line = &line[..(y.len() - 1) * stride + 1];
+    for i in 0..y.len() {
+        let value = line[i * stride];
+        let better = (positions[i] < 0) | is_better(value, y[i]);
+        y[i] = if better { value } else { y[i] };
+        positions[i] = if better { at + (i * stride) as i64 } else { positions[i] };
     }
 }
 
@@ -291,6 +370,8 @@ mod tests {
                 ..plain
             },
             PoolGeometry { planes: 0, ..plain },
+            // Rows longer than what is handled at a time.
+            PoolGeometry { input: [1, 5, 301], output: [1, 2, 150], ..plain },
             PoolGeometry {
                 planes: 41,
                 input: [1, 1, 31],
@@ -387,5 +468,32 @@ mod tests {
         let mut lowest = [0f32; 2];
         max_forward(&g, &[f32::NEG_INFINITY; 6], &mut lowest, &mut at);
         assert_eq!(at, [0, 3]);
+    }
+
+    #[test]
+    fn squares_are_chosen_as_by_the_general_way_on_every_instruction_set() {
+        // Ties and NaNs in all places.
+        let g = PoolGeometry {
+            planes: 1,
+            input: [1, 16, 162],
+            kernel: [1, 2, 2],
+            stride: [1, 2, 2],
+            padding: [0; 3],
+            dilation: [1; 3],
+            output: [1, 8, 81],
+        };
+        let x: Vec<f32> = (0..16 * 162).map(|i| if i * 7 % 11 == 0 { f32::NAN } else { (i * 37 % 5) as f32 }).collect();
+        let (mut expected, mut places) = (vec![0.0; 8 * 81], vec![0; 8 * 81]);
+        for row in 0..8 {
+            let part = row * 81..(row + 1) * 81;
+            max_row(&g, row, &x, &mut expected[part.clone()], &mut places[part]);
+        }
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        crate::cpu::forced::on_each_set(|_| {
+            let (mut y, mut positions) = (vec![0.0; 8 * 81], vec![0; 8 * 81]);
+            max_forward(&g, &x, &mut y, &mut positions);
+            assert_eq!(bits(&y), bits(&expected));
+            assert_eq!(positions, places);
+        });
     }
 }
