@@ -47,8 +47,8 @@ pub(crate) fn tracing<R>(run: impl FnOnce() -> R) -> R {
     with_flag(&TRACING, true, run)
 }
 
-/// Whether recording here is on placeholders.
-pub(crate) fn is_tracing() -> bool {
+/// Whether recording here is on placeholders, whose values nobody knows.
+pub fn is_tracing() -> bool {
     TRACING.get()
 }
 

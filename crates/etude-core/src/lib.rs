@@ -20,7 +20,7 @@ mod runtime;
 pub mod shape;
 mod tensor;
 
-pub use context::{evaluating, is_training, no_grad, training};
+pub use context::{evaluating, is_recording, is_training, no_grad, training};
 pub use error::{Error, Result};
 pub use etude_kernels::threads::{set_threads, threads};
 pub use etude_kernels::{Buffer, Cost, DType, Element, Peak};
@@ -38,6 +38,7 @@ pub use ops::resize::Interpolation;
 pub use ops::spatial::PerAxis;
 pub use ops::window::{PadMode, cat, stack};
 pub use recording::{Recorded, recorded};
+pub use runtime::frozen::Frozen;
 pub use runtime::profile::{KernelTime, Phase, Profile, start_profile, stop_profile, time_report};
 pub use runtime::state::State;
 pub use runtime::trace::{PlanSummary, plan_summary};

@@ -54,6 +54,17 @@ pub enum Kind {
     Kernel,
 }
 
+/// Where a weight's axis shows in the output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WeightAxis {
+    /// Which input is the weight.
+    pub input: usize,
+    /// Its axis of output channels.
+    pub weight: usize,
+    /// The output's axis of channels.
+    pub output: usize,
+}
+
 /// The ways a view looks at its input.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum View {
@@ -110,6 +121,17 @@ pub trait Operation: Debug + Send + Sync + 'static {
     /// gradient flows there (an index, a mask). The default differentiates the [`meaning`](Operation::meaning).
     fn gradient(&self, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {
         crate::grad::through_meaning(self.meaning(step.inputs), step)
+    }
+
+    /// For an operation that is linear in a weight: where. Scaling the weight along its axis then scales the output
+    /// along its own, which lets a compiled model fold a normalisation into weights.
+    fn weight_axis(&self, _inputs: &[Meta]) -> Option<WeightAxis> {
+        None
+    }
+
+    /// Whether the result is drawn at random, from a seed and a stream that are inputs.
+    fn draws(&self) -> bool {
+        false
     }
 
     /// Whether the kernel wants input number `input` contiguous (the default) or takes any strides.

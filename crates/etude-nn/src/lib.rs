@@ -5,6 +5,7 @@
 // The derive macro names this crate by its full path, also inside it.
 extern crate self as etude_nn;
 
+mod compiled;
 pub mod init;
 mod keep;
 pub mod layers;
@@ -17,6 +18,7 @@ mod summary;
 mod watch;
 mod weights;
 
+pub use compiled::Compiled;
 pub use etude_derive::Module;
 pub use keep::{Keep, Kept};
 pub use layers::*;

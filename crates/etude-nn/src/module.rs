@@ -112,6 +112,22 @@ pub trait Forward: Module {
     /// The output for `x`.
     fn forward(&self, x: &Tensor) -> Tensor;
 
+    /// This model, as it is now, made ready for evaluation: see [`crate::Compiled`].
+    ///
+    /// ```
+    /// # use etude_nn::*;
+    /// let model = Sequential::new().add(Conv2d::new(1, 4, 3).init()).add(BatchNorm::new(4).init());
+    /// let ready = model.compile();
+    /// let x = etude_core::randn([1, 1, 8, 8]);
+    /// assert_eq!(ready.forward(&x).shape(), [1, 4, 6, 6]);
+    /// ```
+    fn compile(&self) -> crate::Compiled<Self>
+    where
+        Self: Clone + Sized,
+    {
+        crate::Compiled::new(self.clone())
+    }
+
     /// The outputs of the layers at these paths, such as `features.3`, for `x`, in the order asked. A layer that runs
     /// several times gives its first output. What no output needs is never computed.
     ///

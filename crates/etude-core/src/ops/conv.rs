@@ -2,7 +2,7 @@
 //! convolution) and the gradient of its weight. Each is linear in both inputs, and the gradients of each are the other
 //! two, so that gradients of any order stay within the three.
 
-use crate::operation::{Backward, Call, Meta, Operation, bytes};
+use crate::operation::{Backward, Call, Meta, Operation, WeightAxis, bytes};
 use crate::ops::spatial::{self, PerAxis};
 use crate::ops::{Case, Row};
 use crate::{DType, Tensor};
@@ -244,6 +244,11 @@ impl Operation for Convolution {
             Part::Weight => spatial::shape(g.out_channels, g.in_channels / g.groups, g.kernel, self.axes),
         };
         Ok(vec![Meta::new(shape, a.dtype)])
+    }
+
+    fn weight_axis(&self, inputs: &[Meta]) -> Option<WeightAxis> {
+        let forward = self.part == Part::Forward && inputs.len() == 2;
+        forward.then_some(WeightAxis { input: 1, weight: 0, output: 1 })
     }
 
     fn gradient(&self, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {

@@ -73,6 +73,10 @@ impl Operation for Random {
         self.law.hash(&mut state);
     }
 
+    fn draws(&self) -> bool {
+        true
+    }
+
     fn run(&self, call: &mut Call) -> Result<(), String> {
         let key = etude_kernels::random::Key { seed: call.int(0) as u64, stream: call.int(1) as u64 };
         match (self.law, self.dtype) {

@@ -1,7 +1,7 @@
 //! Matrix products, batched and broadcast.
 
 use crate::node::Source;
-use crate::operation::{Backward, Call, Meta, Operation, bytes};
+use crate::operation::{Backward, Call, Meta, Operation, WeightAxis, bytes};
 use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor};
 use etude_kernels::matmul::{Operand, matmul};
@@ -42,6 +42,11 @@ impl Operation for MatMul {
         let by_a = step.needed[0].then(|| g.batched(&b.t()).sum_to(a.shape()));
         let by_b = step.needed[1].then(|| a.t().batched(&g).sum_to(b.shape()));
         Ok(vec![by_a, by_b])
+    }
+
+    fn weight_axis(&self, inputs: &[Meta]) -> Option<WeightAxis> {
+        let output = inputs[0].shape.rank() - 1;
+        (inputs[1].shape.rank() == 2).then_some(WeightAxis { input: 1, weight: 1, output })
     }
 
     fn contiguous(&self, _input: usize) -> bool {

@@ -46,20 +46,7 @@ const USUAL: usize = 256;
 
 /// Captures the graph behind `tensors` and behind pending state that hangs on the same graph.
 pub(crate) fn capture(tensors: &[Tensor]) -> Capture {
-    let mut walker = Walker {
-        numbers: Numbers::with_capacity_and_hasher(USUAL, Default::default()),
-        capture: Capture {
-            nodes: Vec::with_capacity(USUAL),
-            ports: Vec::with_capacity(2 * USUAL),
-            starts: vec![0],
-            roles: Vec::with_capacity(USUAL),
-            leaves: Vec::new(),
-            scalars: Vec::new(),
-            roots: Vec::new(),
-            key: 0,
-        },
-        references: Vec::with_capacity(USUAL),
-    };
+    let mut walker = Walker::new();
     tensors.iter().for_each(|tensor| walker.visit(&tensor.node));
     for pending in state::pending() {
         if walker.touches(&pending) {
@@ -70,6 +57,22 @@ pub(crate) fn capture(tensors: &[Tensor]) -> Capture {
     walker.finish(&requested)
 }
 
+/// Captures the graph of `outputs` as a function of `inputs`, placeholders that become the first leaves. Nothing is given
+/// away, and nothing but the outputs is kept.
+pub(crate) fn capture_function(outputs: &[Tensor], inputs: &[Tensor]) -> Capture {
+    let mut walker = Walker::new();
+    for input in inputs {
+        let storage = Arc::new(etude_kernels::Buffer::zeroed(0));
+        let value = Value { storage, window: crate::Window::contiguous(input.shape()) };
+        let leaf = Leaf { value, node: walker.capture.nodes.len() as u32, donated: false };
+        walker.capture.leaves.push(leaf);
+        walker.add(input.node.clone(), Role::Leaf(walker.capture.leaves.len() - 1));
+    }
+    outputs.iter().for_each(|tensor| walker.visit(&tensor.node));
+    let roots = outputs.iter().map(|tensor| walker.numbers[&Arc::as_ptr(&tensor.node)]).collect();
+    Capture { roots, ..walker.capture }
+}
+
 struct Walker {
     numbers: Numbers,
     capture: Capture,
@@ -78,6 +81,23 @@ struct Walker {
 }
 
 impl Walker {
+    fn new() -> Walker {
+        Walker {
+            numbers: Numbers::with_capacity_and_hasher(USUAL, Default::default()),
+            capture: Capture {
+                nodes: Vec::with_capacity(USUAL),
+                ports: Vec::with_capacity(2 * USUAL),
+                starts: vec![0],
+                roles: Vec::with_capacity(USUAL),
+                leaves: Vec::new(),
+                scalars: Vec::new(),
+                roots: Vec::new(),
+                key: 0,
+            },
+            references: Vec::with_capacity(USUAL),
+        }
+    }
+
     /// Numbers `root` and everything unevaluated behind it, inputs first.
     fn visit(&mut self, root: &Arc<Node>) {
         let mut stack: Vec<(Arc<Node>, bool)> = vec![(root.clone(), false)];

@@ -47,20 +47,29 @@ impl Memory<'_> {
 }
 
 /// Runs `plan` on what `capture` holds and returns the values of its roots. `times` gets how long each step took.
-pub(crate) fn run(
-    plan: &Plan,
-    capture: &mut Capture,
-    mut times: Option<&mut Vec<Duration>>,
-) -> Result<Vec<Vec<Value>>> {
+pub(crate) fn run(plan: &Plan, capture: &mut Capture, times: Option<&mut Vec<Duration>>) -> Result<Vec<Vec<Value>>> {
     // Storage given away is taken out of its node here; nobody else holds it.
     let mut slots: Vec<Option<Buffer>> = Vec::with_capacity(plan.slots.len());
     for slot in &plan.slots {
         slots.push(slot.donated.map(|index| take_over(capture, index)));
     }
     capture.scalars.extend_from_slice(&plan.constants);
-    let capture = &*capture;
     let leaves = capture.leaves.iter().map(|leaf| &leaf.value).collect();
-    let mut memory = Memory { leaves, slots };
+    run_on(plan, Memory { leaves, slots }, &capture.scalars, times)
+}
+
+/// Runs `plan` on `leaves`, none of which is given away.
+pub(crate) fn run_on_leaves(plan: &Plan, leaves: Vec<&Value>, scalars: &[Scalar]) -> Result<Vec<Vec<Value>>> {
+    let slots = plan.slots.iter().map(|_| None).collect();
+    run_on(plan, Memory { leaves, slots }, scalars, None)
+}
+
+fn run_on(
+    plan: &Plan,
+    mut memory: Memory,
+    scalars: &[Scalar],
+    mut times: Option<&mut Vec<Duration>>,
+) -> Result<Vec<Vec<Value>>> {
     let switches = switches();
     let mut outputs: Vec<Buffer> = Vec::new();
     for step in &plan.steps {
@@ -75,7 +84,7 @@ pub(crate) fn run(
             outputs.push(buffer);
         }
         let start = times.is_some().then(Instant::now);
-        let result = Cpu.run(step, &memory, &capture.scalars, &mut outputs);
+        let result = Cpu.run(step, &memory, scalars, &mut outputs);
         if let (Some(start), Some(times)) = (start, &mut times) {
             times.push(start.elapsed());
         }
@@ -93,7 +102,7 @@ pub(crate) fn run(
     let mut shared: Vec<Option<Arc<Buffer>>> = vec![None; plan.slots.len()];
     let mut value = |&(place, window): &(Place, crate::Window)| match place {
         Place::Leaf(index) => {
-            let leaf = &capture.leaves[index].value;
+            let leaf = memory.leaves[index];
             let offset = leaf.window.offset + window.offset;
             Value { storage: leaf.storage.clone(), window: crate::Window { offset, ..window } }
         }

@@ -3,6 +3,7 @@
 mod cache;
 mod capture;
 mod execute;
+pub mod frozen;
 pub mod profile;
 pub mod state;
 pub mod trace;
