@@ -29,6 +29,7 @@ impl<T: Float> Vector<T> for Avx2<T> {
     const LANES: usize = 32 / size_of::<T>();
     // Twelve sums hide the latency of a multiply-add and leave room for the operands in sixteen registers.
     const ROWS: usize = 6;
+    const FUSED: bool = true;
     #[inline(always)]
     unsafe fn splat(value: T) -> Self {
         // SAFETY: the machine has AVX2 and FMA; a reference is valid for reads, and T is f32 or f64 as checked.

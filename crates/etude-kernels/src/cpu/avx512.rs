@@ -27,6 +27,7 @@ impl Vector<f32> for Avx512 {
     const LANES: usize = 16;
     // Twenty-four sums leave eight registers for the operands.
     const ROWS: usize = 12;
+    const FUSED: bool = true;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {

@@ -21,6 +21,7 @@ impl Vector<f32> for Neon {
     const LANES: usize = 4;
     // Twenty-four sums leave eight registers for the operands.
     const ROWS: usize = 12;
+    const FUSED: bool = true;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {

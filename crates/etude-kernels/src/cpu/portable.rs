@@ -10,6 +10,7 @@ pub(crate) struct Portable<T>([T; 8]);
 impl<T: Float> Vector<T> for Portable<T> {
     const LANES: usize = 32 / size_of::<T>();
     const ROWS: usize = 6;
+    const FUSED: bool = false;
     #[inline(always)]
     unsafe fn splat(value: T) -> Self {
         Portable([value; 8])

@@ -13,6 +13,8 @@ pub trait Vector<T: Float>: Copy {
     const LANES: usize;
     /// Rows of a tile of sums, two vectors wide, that stays in the registers together with its operands.
     const ROWS: usize;
+    /// Whether the machine rounds a multiply-add once: what functions of [`crate::math`] take as their `FMA`.
+    const FUSED: bool;
     /// Every lane `value`.
     unsafe fn splat(value: T) -> Self;
     /// Reads `LANES` elements.

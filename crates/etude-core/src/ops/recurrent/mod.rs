@@ -156,15 +156,13 @@ fn order(steps: usize, reverse: bool) -> Vec<usize> {
 /// `Σ_t g[t]ᵀ · (the state before step t)`: the gradient of the hidden weights, `[G·H, H]`.
 #[track_caller]
 fn products_with_previous(g: &Tensor, h: &Tensor, h0: &Tensor, reverse: bool) -> Tensor {
-    let (steps, shape) = (g.size(0), g.shape());
-    let first = if reverse { steps - 1 } else { 0 };
-    let of_first = g.narrow(0, first, 1).reshape([shape[1], shape[2]]).t().matmul(h0);
-    if steps == 1 {
-        return of_first;
-    }
-    let (from, before) = if reverse { (0, 1) } else { (1, 0) };
-    let rows = |x: &Tensor, start: usize| x.narrow(0, start, steps - 1).reshape([(steps - 1) * shape[1], x.size(2)]);
-    rows(g, from).t().matmul(&rows(h, before)) + of_first
+    let (steps, first) = (g.size(0), h0.unsqueeze(0));
+    let previous = match reverse {
+        true => cat(&[h.narrow(0, 1, steps - 1), first], 0),
+        false => cat(&[first, h.narrow(0, 0, steps - 1)], 0),
+    };
+    let lines = |x: &Tensor| x.reshape([steps * x.size(1), x.size(2)]);
+    lines(g).t().matmul(&lines(&previous))
 }
 
 /// Steps kept under their place in time, as one tensor.

@@ -169,7 +169,7 @@ fn assert_close<T: Float>(got: &[T], expected: &[f64], bound: f64) {
 }
 
 /// Both cuts, by rows and by units, edges of the tiles, and nothing at all. 300 units are cut by units.
-const SIZES: [Sizes; 10] = [
+const SIZES: [Sizes; 11] = [
     (0, 2, 3),
     (3, 0, 3),
     (3, 2, 0),
@@ -180,6 +180,7 @@ const SIZES: [Sizes; 10] = [
     (3, 13, 101),
     (3, 5, 300),
     (2, 8, 521),
+    (3, 17, 300),
 ];
 
 #[test]
@@ -188,7 +189,7 @@ fn lstm_follows_its_definition() {
         for reverse in [false, true] {
             let inputs = Inputs::new(sizes, 4, reverse);
             let expected = inputs.lstm().concat();
-            // Sums of H terms of magnitude 1/√H in f32, in lanes; three steps of them.
+            // Sums of H terms of magnitude 1/√H in f32; three steps of them.
             assert_close(&on_any_threads(|| inputs.lstm_kernel::<f32>().concat()), &expected, 2e-6);
             assert_close(&inputs.lstm_kernel::<f64>().concat(), &expected, 1e-14);
         }
@@ -279,39 +280,26 @@ fn gradients_in_f32_follow_those_in_f64() {
 }
 
 #[test]
-fn activations_are_accurate() {
-    let points: Vec<f32> = (-200_000..200_000).map(|i| i as f32 * 1e-4).chain([1e-30, -1e-30, 60.0, -60.0]).collect();
-    for kernel in [activate::<f32>, activate_f32::<false>] {
-        let (mut tanh, mut sigmoids) = (points.clone(), points.clone());
-        kernel(&mut tanh, true);
-        kernel(&mut sigmoids, false);
-        for (i, &x) in points.iter().enumerate() {
-            let x = x as f64;
-            assert!((tanh[i] as f64 - x.tanh()).abs() <= 2.5e-7 * x.tanh().abs(), "tanh {x}");
-            assert!((sigmoids[i] as f64 / sigmoid(x) - 1.0).abs() < 3e-7, "sigmoid {x}");
-        }
-    }
-    let mut odd = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0];
-    activate(&mut odd, true);
-    assert!(odd[0] == 1.0 && odd[1] == -1.0 && odd[2].is_nan() && odd[3] == 0.0 && odd[3].is_sign_negative());
-    let mut odd = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
-    activate(&mut odd, false);
-    assert!(odd[0] == 1.0 && odd[1] == 0.0 && odd[2].is_nan());
-}
-
-#[test]
-fn products_agree_with_plain_sums_at_the_edges_of_tiles() {
+fn packed_products_agree_with_plain_sums_at_the_edges_of_panels() {
     for (rows, columns, depth) in
-        [(1, 1, 1), (2, 2, 7), (3, 5, 8), (4, 3, 9), (5, 4, 1024), (7, 7, 1025), (9, 10, 2055)]
+        [(1, 1, 1), (2, 2, 7), (3, 5, 8), (4, 31, 16), (5, 32, 1024), (7, 33, 1025), (8, 64, 37), (15, 65, 2055)]
     {
-        let (a, w) = (normals(1, rows * depth), normals(2, columns * depth));
-        let mut out = vec![9.0f32; rows * columns];
-        product(&cast::<f32>(&a), &cast::<f32>(&w), depth, &mut out);
-        for b in 0..rows {
-            let a = &a[b * depth..][..depth];
-            for j in 0..columns {
-                let bound = 3e-7 * a.iter().zip(&w[j * depth..]).map(|(a, w)| (a * w).abs()).sum::<f64>();
-                assert!((out[b * columns + j] as f64 - dot(a, &w, j)).abs() <= bound);
+        let (a, w) = (normals(1, rows * depth), normals(2, 2 * columns * depth));
+        let turned: Vec<f64> = (0..columns * depth).map(|i| w[(columns + i % columns) * depth + i / columns]).collect();
+        let stride = columns.next_multiple_of(BLOCK) + 3;
+        let by_rows = Panels::of_rows(&cast::<f32>(&w), 2, columns, depth);
+        let by_columns = Panels::of_columns(&cast::<f32>(&turned), columns, depth);
+        for (panels, group) in [(by_rows, 1), (by_columns, 0)] {
+            let mut out = vec![9.0f32; rows * stride];
+            panels.multiply(&cast::<f32>(&a), rows, group, 0..columns, &mut out, stride);
+            for b in 0..rows {
+                let a = &a[b * depth..][..depth];
+                for j in 0..columns {
+                    // Sums of `depth` terms one after the other.
+                    let bound =
+                        1e-6 * a.iter().zip(&w[(columns + j) * depth..]).map(|(a, w)| (a * w).abs()).sum::<f64>();
+                    assert!((out[b * stride + j] as f64 - dot(a, &w, columns + j)).abs() <= bound);
+                }
             }
         }
     }
