@@ -3,6 +3,7 @@
 
 use crate::node::{ByNode, Node};
 use crate::operation::Backward;
+use crate::ops::window::sum_of;
 use crate::{Error, Result, Tensor};
 use std::panic::Location;
 use std::sync::Arc;
@@ -226,13 +227,15 @@ fn walk(
     is_end: impl Fn(&Node) -> bool,
     wanted: &[Tensor],
 ) -> Result<Vec<Option<Tensor>>> {
-    let mut arrived: ByNode<Vec<Option<Tensor>>> = ByNode::default();
+    let mut arrived: Arrived = ByNode::default();
     for (tensor, gradient) in seeds {
         add_gradient(&mut arrived, &tensor, gradient);
     }
     let mut results: Vec<Option<Tensor>> = vec![None; wanted.len()];
     for node in order.iter().rev() {
         let Some(gradients) = arrived.remove(&Arc::as_ptr(node)) else { continue };
+        let sum = |terms: Vec<Tensor>| (!terms.is_empty()).then(|| sum_of(terms));
+        let gradients: Vec<Option<Tensor>> = gradients.into_iter().map(sum).collect();
         for (result, tensor) in results.iter_mut().zip(wanted) {
             if Arc::ptr_eq(&tensor.node, node) {
                 result.clone_from(&gradients[tensor.output as usize]);
@@ -262,14 +265,12 @@ fn walk(
     Ok(results)
 }
 
-#[track_caller]
-fn add_gradient(arrived: &mut ByNode<Vec<Option<Tensor>>>, tensor: &Tensor, gradient: Tensor) {
-    let slots = arrived.entry(Arc::as_ptr(&tensor.node)).or_insert_with(|| vec![None; tensor.node.outputs.len()]);
-    let slot = &mut slots[tensor.output as usize];
-    *slot = Some(match slot.take() {
-        Some(sum) => sum + gradient,
-        None => gradient,
-    });
+/// What has arrived at each output of a node so far.
+type Arrived = ByNode<Vec<Vec<Tensor>>>;
+
+fn add_gradient(arrived: &mut Arrived, tensor: &Tensor, gradient: Tensor) {
+    let slots = arrived.entry(Arc::as_ptr(&tensor.node)).or_insert_with(|| vec![Vec::new(); tensor.node.outputs.len()]);
+    slots[tensor.output as usize].push(gradient);
 }
 
 /// The operation that cut the way from `loss` to a variable, if one did.

@@ -3,6 +3,7 @@
 use crate::{Shape, Tensor, Window};
 use etude_kernels::tile::{BinaryOp, ReduceOp, Scalar, UnaryOp};
 use etude_kernels::{Buffer, Cost, DType, Element};
+use std::any::Any;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 
@@ -96,7 +97,7 @@ impl View {
 /// [`kind`](Operation::kind). Give a gradient by [`gradient`](Operation::gradient), or a [`meaning`](Operation::meaning)
 /// in terms of other operations, from which the gradient follows; with neither, `backward()` through it is an error that
 /// names it.
-pub trait Operation: Debug + Send + Sync + 'static {
+pub trait Operation: Any + Debug + Send + Sync {
     /// The name errors and traces use, such as `matmul`.
     fn name(&self) -> &'static str;
 

@@ -1,6 +1,7 @@
 //! Kernels compiled once. A generic function is compiled anew in every crate that calls it; these tables hold the bodies
 //! for each type, so that they are compiled here and nowhere else. The public functions call through them.
 
+use crate::attention::{Attention, AttentionGradients, Heads};
 use crate::conv::ConvGeometry;
 use crate::ctc::CtcError;
 use crate::index::IndexError;
@@ -8,10 +9,15 @@ use crate::matmul::Operand;
 use crate::pool::PoolGeometry;
 use crate::random::Key;
 use crate::scan::Number;
-use crate::{Float, arg, conv, copy, ctc, index, matmul, norm, patches, pool, random, recurrent, scan, softmax, sort};
+use crate::{
+    Float, arg, attention, conv, copy, ctc, index, matmul, norm, patches, pool, random, recurrent, scan, softmax, sort,
+};
 
 /// Kernels of a floating type.
 pub struct Floats<T: 'static> {
+    pub(crate) attention_forward: fn(&Attention<T>, Heads<T>, Heads<T>, Heads<T>, &mut [T], &mut [T]),
+    pub(crate) attention_backward:
+        fn(&Attention<T>, Heads<T>, Heads<T>, Heads<T>, &[T], &[T], Heads<T>, AttentionGradients<T>),
     pub(crate) conv_forward: fn(&ConvGeometry, &[T], &[T], &mut [T]),
     pub(crate) conv_input_gradient: fn(&ConvGeometry, &[T], &[T], &mut [T]),
     pub(crate) conv_weight_gradient: fn(&ConvGeometry, &[T], &[T], &mut [T]),
@@ -66,6 +72,8 @@ pub struct Elements<T: 'static> {
 
 impl<T: Float> Floats<T> {
     const TABLE: Floats<T> = Floats {
+        attention_forward: attention::forward_body::<T>,
+        attention_backward: attention::backward_body::<T>,
         conv_forward: conv::forward_body::<T>,
         conv_input_gradient: conv::input_gradient_body::<T>,
         conv_weight_gradient: conv::weight_gradient_body::<T>,

@@ -7,6 +7,7 @@
 //! - instruction sets are chosen at run time ([`cpu`]); every kernel has a portable form.
 
 pub mod arg;
+pub mod attention;
 pub mod conv;
 pub mod copy;
 pub mod cpu;

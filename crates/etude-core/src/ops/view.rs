@@ -68,7 +68,7 @@ impl Operation for ViewOp {
     fn gradient(&self, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {
         let (from, g) = (step.inputs[0].shape(), step.gradient(0));
         Ok(vec![Some(match &self.view {
-            View::Reshape => g.reshape(from),
+            View::Reshape => g.reshaped_back(from),
             View::Expand => g.sum_to(from),
             View::Permute(order) => {
                 let mut inverse = vec![0; order.len()];
@@ -106,6 +106,30 @@ impl Tensor {
     pub fn reshape(&self, shape: impl Into<Shape>) -> Tensor {
         let shape = shape.into();
         if shape == self.shape() { self.clone() } else { self.view(View::Reshape, shape) }
+    }
+
+    /// As [`Tensor::reshape`]; a reshape from that shape is taken back.
+    #[track_caller]
+    fn reshaped_back(&self, shape: Shape) -> Tensor {
+        let is_reshape = self.node.source.operation().is_some_and(|op| op.kind() == Kind::View(View::Reshape));
+        let inputs = self.node.state().inputs.clone();
+        match &inputs[..] {
+            [before] if is_reshape && before.shape() == shape && before.node.constant == self.node.constant => {
+                before.clone()
+            }
+            _ => self.reshape(shape),
+        }
+    }
+
+    /// The tensor this is a dense part of along one axis, that axis and where the part starts.
+    pub(crate) fn part_of(&self) -> Option<(Tensor, usize, usize)> {
+        let Kind::View(View::Slice(start, step)) = self.node.source.operation()?.kind() else { return None };
+        let whole = self.node.state().inputs.first()?.clone();
+        let (shape, from) = (self.shape(), whole.shape());
+        let mut cut = (0..shape.rank()).filter(|&axis| shape[axis] != from[axis]);
+        let axis = cut.next()?;
+        let fits = cut.next().is_none() && step[axis] == 1 && whole.node.constant == self.node.constant;
+        fits.then_some((whole, axis, start[axis]))
     }
 
     /// All axes from `axis` on as one: `[B, C, H, W].flatten_from(1)` is `[B, C·H·W]`.

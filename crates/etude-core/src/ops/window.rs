@@ -1,11 +1,15 @@
 //! Putting tensors into larger ones: pad, concatenate, stack, roll, repeat.
 
+use crate::node::Source;
 use crate::operation::{Backward, Call, Meta, Operation};
 use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor};
 use etude_kernels::Element;
 use etude_kernels::copy;
+use etude_kernels::tile::Scalar;
+use std::any::Any;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// The input laid into a tensor of `shape` that is filled with a number: from `start`, in steps of `step`.
 #[derive(Debug)]
@@ -67,6 +71,89 @@ impl Embed {
 #[track_caller]
 pub(crate) fn embed(x: &Tensor, fill: &Tensor, shape: Shape, start: Vec<usize>, step: Vec<usize>) -> Tensor {
     Tensor::record(Embed { shape, start, step }, &[x, fill])
+}
+
+/// A tensor that was laid into zeros along one axis.
+struct Laid {
+    axis: usize,
+    start: usize,
+    part: Tensor,
+    shape: Shape,
+}
+
+impl Laid {
+    fn of(x: &Tensor) -> Option<Laid> {
+        let embed = (x.node.source.operation()? as &dyn Any).downcast_ref::<Embed>()?;
+        let inputs = x.node.state().inputs.clone();
+        let [part, fill] = &inputs[..] else { return None };
+        let zero = matches!(fill.node.source, Source::Scalar(Scalar::Float(value)) if value == 0.0);
+        let from = part.shape();
+        let mut cut = (0..from.rank()).filter(|&axis| from[axis] != embed.shape[axis]);
+        let axis = cut.next()?;
+        let fits = zero && cut.next().is_none() && embed.step[axis] == 1;
+        fits.then(|| Laid { axis, start: embed.start[axis], part: part.clone(), shape: embed.shape })
+    }
+
+    fn end(&self) -> usize {
+        self.start + self.part.shape()[self.axis]
+    }
+
+    /// Joined with one that begins where this ends.
+    #[track_caller]
+    fn joined(self, next: Laid) -> Laid {
+        let axis = self.axis as i32;
+        let part = match (self.part.part_of(), next.part.part_of()) {
+            // Neighbours in one tensor are a larger part of it.
+            (Some((whole, along, start)), Some((other, other_along, other_start)))
+                if Arc::ptr_eq(&whole.node, &other.node)
+                    && whole.output == other.output
+                    && (along, other_along) == (self.axis, self.axis)
+                    && other_start == start + self.end() - self.start =>
+            {
+                whole.narrow(axis, start, next.end() - self.start)
+            }
+            _ => cat(&[self.part.clone(), next.part.clone()], axis),
+        };
+        Laid { part, ..self }
+    }
+
+    #[track_caller]
+    fn whole(self) -> Tensor {
+        if self.part.shape() == self.shape {
+            return self.part;
+        }
+        let (mut start, step) = (vec![0; self.shape.rank()], vec![1; self.shape.rank()]);
+        start[self.axis] = self.start;
+        embed(&self.part, &Tensor::scalar(0.0, self.part.dtype()), self.shape, start, step)
+    }
+}
+
+/// The sum of what arrives at one tensor on the way back. Parts that were laid into zeros side by side, as the gradients
+/// of several slices are, are joined instead, so that taking a tensor apart costs nothing on the way back.
+#[track_caller]
+pub(crate) fn sum_of(terms: Vec<Tensor>) -> Tensor {
+    let mut terms = terms;
+    if terms.len() > 1 {
+        let (mut laid, mut others): (Vec<Laid>, Vec<Tensor>) = (Vec::new(), Vec::new());
+        for term in terms {
+            match Laid::of(&term) {
+                Some(part) if laid.first().is_none_or(|first| first.axis == part.axis) => laid.push(part),
+                _ => others.push(term),
+            }
+        }
+        laid.sort_by_key(|part| part.start);
+        let mut runs: Vec<Laid> = Vec::new();
+        for part in laid {
+            match runs.pop() {
+                Some(run) if run.end() == part.start => runs.push(run.joined(part)),
+                Some(run) => runs.extend([run, part]),
+                None => runs.push(part),
+            }
+        }
+        others.extend(runs.into_iter().map(Laid::whole));
+        terms = others;
+    }
+    terms.into_iter().reduce(|sum, term| sum + term).expect("something arrived")
 }
 
 /// Several tensors one after the other along an axis.
@@ -274,6 +361,16 @@ pub(crate) fn rows() -> Vec<Row> {
             .reference(|x| [3, 4, 0, 1, 2].iter().map(|&i| x[0][i]).collect()),
         Case::new("repeat", &[&[2]], |x| x[0].repeat(&[2, 2]))
             .reference(|x| [0, 1, 0, 1, 0, 1, 0, 1].iter().map(|&i| x[0][i]).collect()),
+        // On the way back, parts of one tensor are joined again: in any order, with gaps, twice, along two axes.
+        Case::new("parts side by side", &[&[5, 3]], |x| {
+            let part = |start: usize, length: usize| x[0].narrow(0, start, length).square();
+            part(3, 2).sum(0) + part(0, 1).sum(0) * 2.0 + part(1, 2).sum(0) * 3.0
+        }),
+        Case::new("parts with gaps and overlaps", &[&[6, 2]], |x| {
+            let part = |start: usize| x[0].narrow(0, start, 2).square();
+            part(4) + part(1) * 2.0 + part(1) * x[0].narrow(1, 0, 1).narrow(0, 2, 2) + part(3)
+        }),
+        Case::new("parts swapped", &[&[4, 2]], |x| cat(&[x[0].narrow(0, 2, 2), x[0].narrow(0, 0, 2)], 0) * &x[0]),
         Case::new("cat of views", &[&[3, 2], &[3, 2]], |x| cat(&[x[0].t(), x[1].flip(0).t()], 0).square()),
     ];
     vec![Row { name: "pad", cases: pad }, Row { name: "concatenate", cases: concatenate }]
