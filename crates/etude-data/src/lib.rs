@@ -22,6 +22,7 @@
 //! # Ok::<(), etude_data::Error>(())
 //! ```
 
+pub mod abc;
 pub mod array;
 pub mod bundled;
 pub mod cifar;
