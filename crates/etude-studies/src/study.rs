@@ -120,6 +120,7 @@ pub fn studies() -> &'static [Study] {
         Study::of::<crate::foundations::softmax::SoftmaxRegression>(),
         Study::of::<crate::vision::mlp::Mlp>(),
         Study::of::<crate::vision::lenet::Lenet>(),
+        Study::of::<crate::sequence::music::Music>(),
     ];
     STUDIES
 }

@@ -11,36 +11,11 @@
 //!
 //! (The notes call `4·units` the weights and `units+input+1` the biases; only the product has that meaning.)
 
+use crate::sequence::music::CharacterModel;
 use crate::study::Etude;
 use etude::Result;
 use etude::prelude::*;
 use serde::{Deserialize, Serialize};
-
-/// The character model of the notes, with Keras's single bias in the LSTM.
-#[derive(Module, Clone)]
-pub struct CharacterModel {
-    embed: Embedding,
-    lstm: Lstm,
-    head: Linear,
-}
-
-impl CharacterModel {
-    /// A model over `vocabulary` characters.
-    pub fn new(vocabulary: usize, width: usize, units: usize) -> Self {
-        Self {
-            embed: Embedding::new(vocabulary, width).init(),
-            lstm: Lstm::new(width, units).batch_first(true).single_bias().init(),
-            head: Linear::new(units, vocabulary).init(),
-        }
-    }
-}
-
-impl Forward for CharacterModel {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self.embed.forward(&x.to(DType::I64)); // [B, T, width]
-        self.head.forward(&self.lstm.forward(&x)) // [B, T, vocabulary]
-    }
-}
 
 /// The knobs.
 #[derive(Serialize, Deserialize, Clone, Debug)]

@@ -1,0 +1,5 @@
+//! Sequences and language.
+
+pub mod music;
+mod ngram;
+mod score;

@@ -1,0 +1,323 @@
+//! A recurrent network writes Irish tunes, one character at a time (Graves, 2013; LSTM: Hochreiter and Schmidhuber, 1997).
+//!
+//! ABC notation writes a tune as text, so a model of text can compose: read characters `x₁ … xₜ`, say how likely each of
+//! the 83 characters is to come next, draw one, read it too, and go on. Text has no fixed length, so the network reads one
+//! character at a time and carries what it has read in a state. A plain recurrent network
+//!
+//! ```text
+//! hₜ = tanh(W · [hₜ₋₁, xₜ] + b)
+//! ```
+//!
+//! multiplies the state by the same matrix at every step, and its gradient with it: after a hundred steps it has vanished
+//! or exploded. The LSTM keeps a second state `c` that is only scaled and added to, through gates between 0 and 1 (σ is
+//! the logistic function):
+//!
+//! ```text
+//! f = σ(W_f · [hₜ₋₁, xₜ] + b_f)   forget      cₜ = f ⊙ cₜ₋₁ + i ⊙ c̃
+//! i = σ(W_i · [hₜ₋₁, xₜ] + b_i)   write       c̃  = tanh(W_c · [hₜ₋₁, xₜ] + b_c)
+//! o = σ(W_o · [hₜ₋₁, xₜ] + b_o)   show        hₜ = o ⊙ tanh(cₜ)
+//! ```
+//!
+//! Training shows it stretches of text and asks for the same stretch one character later ("Hell" → "ello"); the loss is
+//! the mean of `−ln p(next)`, in nats a character. Composing starts with `X:` and draws `next ~ softmax(logits / τ)`: a
+//! temperature τ below 1 makes likely characters likelier. The states of a batch of tunes are carried from step to step,
+//! so nothing is read twice. A framework with fixed shapes rebuilds the model with batch 1 for this; here shapes are free.
+//!
+//! What it writes is judged twice: by the loss on tunes it never saw, beside an n-gram model's, and by a reader of ABC
+//! that wants a head, a key and bars as long as the metre says.
+
+use super::ngram::NGram;
+use super::score;
+use crate::study::Etude;
+use etude::Result;
+use etude::data::abc::{self, Tune};
+use etude::prelude::*;
+use etude::train::Figure;
+use etude::train::plot::Chart;
+use serde::{Deserialize, Serialize};
+
+/// Embedding, LSTM (one bias a gate, as in the notes), dense.
+#[derive(Module, Clone)]
+pub struct CharacterModel {
+    embed: Embedding,
+    lstm: Lstm,
+    head: Linear,
+}
+
+/// The LSTM's `h` and `c`, each `[1, B, units]`.
+type States = (Tensor, Tensor);
+
+impl CharacterModel {
+    /// A model over `vocabulary` characters.
+    pub fn new(vocabulary: usize, width: usize, units: usize) -> Self {
+        Self {
+            embed: Embedding::new(vocabulary, width).init(),
+            lstm: Lstm::new(width, units).batch_first(true).single_bias().init(),
+            head: Linear::new(units, vocabulary).init(),
+        }
+    }
+
+    /// Logits after each character of `x`, and the state after the last.
+    fn read(&self, x: &Tensor, state: Option<&States>) -> (Tensor, States) {
+        let x = self.embed.forward(x); // [B, T, width]
+        let (h, state) = self.lstm.forward_sequence(&x, state.map(|(h, c)| (h, c))); // [B, T, units]
+        (self.head.forward(&h), state) // [B, T, vocabulary]
+    }
+}
+
+impl Forward for CharacterModel {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.read(&x.to(DType::I64), None).0
+    }
+}
+
+/// The knobs; the defaults are the notes'.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Music {
+    /// Training steps. [1..10000000]
+    pub steps: u64,
+    /// Stretches of text a step. [1..100000]
+    pub batch: usize,
+    /// Characters a stretch. [1..10000]
+    pub length: usize,
+    /// Adam's step size. [0..]
+    pub learning_rate: f64,
+    /// Numbers a character is embedded in. [1..16384]
+    pub width: usize,
+    /// Units of the LSTM. [1..16384]
+    pub units: usize,
+    /// Gradients are scaled down to this norm. [0..]
+    pub clip: f64,
+    /// Steps between two validations; the best model is kept. [1..]
+    pub validate_every: u64,
+    /// Tunes written at each temperature. [1..10000]
+    pub tunes: usize,
+    /// Characters a tune may have at most. [100..100000]
+    pub longest: usize,
+    /// The temperature of the tunes that are judged. [0.01..10]
+    pub temperature: f64,
+    /// Largest validation loss claimed, in nats a character. [0..]
+    pub claim_loss: f64,
+    /// Smallest share of tunes that parse. [0..1]
+    pub claim_parse: f64,
+    /// Smallest share of bars as long as their metre says, in tunes that parse. [0..1]
+    pub claim_bars: f64,
+}
+
+impl Default for Music {
+    fn default() -> Self {
+        Self {
+            steps: 3000,
+            batch: 8,
+            length: 100,
+            learning_rate: 5e-3,
+            width: 256,
+            units: 1024,
+            clip: 5.0,
+            validate_every: 250,
+            tunes: 40,
+            longest: 700,
+            temperature: 0.8,
+            claim_loss: 1.0,
+            claim_parse: 0.9,
+            claim_bars: 0.9,
+        }
+    }
+}
+
+/// The tunes as numbers, in two parts, and the characters the numbers stand for.
+struct Text {
+    characters: Vec<char>,
+    train: Vec<i64>,
+    valid: Vec<i64>,
+}
+
+impl Text {
+    /// Every tenth tune is kept for validation: the collection is sorted by kind, so its end alone would be one kind.
+    fn open() -> Result<Text> {
+        let text = data::load_text("irish-abc")?;
+        let mut characters: Vec<char> = text.chars().collect();
+        characters.sort_unstable();
+        characters.dedup();
+        let mut read = Text { characters, train: Vec::new(), valid: Vec::new() };
+        for (i, tune) in abc::tunes(&text).into_iter().enumerate() {
+            let numbers = read.numbers(&format!("{tune}\n\n"));
+            if i % 10 == 9 { &mut read.valid } else { &mut read.train }.extend(numbers);
+        }
+        Ok(read)
+    }
+
+    fn numbers(&self, text: &str) -> Vec<i64> {
+        let number = |c: char| self.characters.binary_search(&c).expect("a character of the tunes") as i64;
+        text.chars().map(number).collect()
+    }
+}
+
+impl Music {
+    /// Stretches from random places, `[B, T]`, and the same one character later.
+    fn stretches(&self, text: &[i64]) -> (Tensor, Tensor) {
+        let last = text.len() - self.length - 1;
+        let starts = (uniform([self.batch]) * last as f64).to_vec::<f64>();
+        let from = |shift: usize| -> Tensor {
+            let rows = starts.iter().flat_map(|&s| &text[s as usize + shift..][..self.length]);
+            Tensor::from_slice(&rows.copied().collect::<Vec<i64>>(), [self.batch, self.length])
+        };
+        (from(0), from(1))
+    }
+
+    /// Writes tunes side by side, each until an empty line, at `temperature`.
+    fn compose(&self, model: &CharacterModel, text: &Text, temperature: f64) -> Result<Vec<String>> {
+        let start = text.numbers("X:");
+        let mut written = vec![start.clone(); self.tunes];
+        let mut seen = Tensor::from_slice(&start.repeat(self.tunes), [self.tunes, start.len()]); // [N, 2]
+        let mut state = None;
+        let end = text.numbers("\n")[0];
+        let is_over = |tune: &[i64]| tune.ends_with(&[end, end]);
+        for _ in 0..self.longest {
+            let (logits, next) = evaluating(|| model.read(&seen, state.as_ref()));
+            let drawn = categorical(&(logits.narrow(1, seen.size(1) - 1, 1) / temperature)); // [N, 1]
+            Tensor::eval_all(&[drawn.clone(), next.0.clone(), next.1.clone()])?;
+            for (tune, character) in written.iter_mut().zip(drawn.to_vec::<i64>()) {
+                if !is_over(tune) {
+                    tune.push(character);
+                }
+            }
+            if written.iter().all(|tune| is_over(tune)) {
+                break;
+            }
+            (seen, state) = (drawn, Some(next));
+        }
+        let letters = |tune: &Vec<i64>| tune.iter().map(|&i| text.characters[i as usize]).collect();
+        Ok(written.iter().map(letters).collect())
+    }
+}
+
+/// The mean of `−ln p(next)` over `text`, read as sixteen streams side by side whose states are carried along.
+fn loss_on(model: &CharacterModel, text: &[i64]) -> f64 {
+    const STREAMS: usize = 16;
+    const LENGTH: usize = 200;
+    let rows = (text.len() - 1) / STREAMS;
+    let (mut sum, mut count, mut state) = (0.0, 0, None);
+    for begin in (0..rows).step_by(LENGTH) {
+        let length = LENGTH.min(rows - begin);
+        let part = |shift: usize| -> Tensor {
+            let row = |stream: usize| &text[stream * rows + begin + shift..][..length];
+            Tensor::from_slice(&(0..STREAMS).flat_map(row).copied().collect::<Vec<i64>>(), [STREAMS, length])
+        };
+        let (logits, next) = evaluating(|| model.read(&part(0), state.as_ref()));
+        let loss = cross_entropy(&logits.reshape([STREAMS * length, logits.size(2)]), &part(1).flatten());
+        sum += loss.item() * (STREAMS * length) as f64;
+        count += STREAMS * length;
+        state = Some((next.0.detach(), next.1.detach()));
+    }
+    sum / count as f64
+}
+
+/// How many of `written` are tunes, and the share of their bars that are as long as the metre says.
+fn judge(written: &[String]) -> (Vec<Tune>, f64) {
+    let tunes: Vec<Tune> = written.iter().filter_map(|text| Tune::parse(text).ok()).collect();
+    let bars: Vec<bool> = tunes.iter().flat_map(|tune| &tune.bars).map(|bar| bar.is_even()).collect();
+    (tunes, bars.iter().filter(|&&even| even).count() as f64 / bars.len().max(1) as f64)
+}
+
+impl Etude for Music {
+    const NAME: &'static str = "music";
+    const TITLE: &'static str = "a recurrent network writes Irish tunes";
+    const SOURCE: &'static str = "Hochreiter and Schmidhuber, 1997; Graves, 2013";
+    const ROWS: &'static [&'static str] =
+        &["S1", "S2", "S3", "S9", "S10", "S11", "S12", "S13", "S14", "S15", "S16", "F50", "O25"];
+    const TEXT: &'static str = include_str!("music.rs");
+
+    fn quick() -> Self {
+        let (steps, batch, width, units, tunes) = (500, 16, 64, 256, 20);
+        let claims = Self { claim_loss: 1.3, claim_parse: 0.5, claim_bars: 0.5, ..Self::default() };
+        Self { steps, batch, width, units, tunes, validate_every: 125, ..claims }
+    }
+
+    fn run(self, session: &mut Session) -> Result<Report> {
+        let text = Text::open()?;
+        let vocabulary = text.characters.len();
+        let model = CharacterModel::new(vocabulary, self.width, self.units);
+        let best = model.clone();
+        let mut step = Adam::new(self.learning_rate).over(&model).clip(Clip::Norm(self.clip));
+        session.say(format!("text    {} characters, {vocabulary} different", text.train.len() + text.valid.len()));
+
+        session.keep("model", &model);
+        session.keep("best", &best);
+        session.keep("step", &step);
+        let lowest = session.value("lowest", f64::INFINITY);
+        for number in session.steps(self.steps) {
+            let number = number? + 1;
+            let (x, y) = self.stretches(&text.train); // [B, T] both
+            let logits = training(|| model.forward(&x)); // [B, T, vocabulary]
+            let loss = cross_entropy(&logits.reshape([x.count(), vocabulary]), &y.flatten());
+            step.minimise(&loss)?;
+            session.log(&[("loss", &loss)])?;
+            if number % self.validate_every == 0 || number == self.steps {
+                let valid = loss_on(&model, &text.valid);
+                session.record(&[("valid/loss", valid)])?;
+                if valid < *lowest.borrow() {
+                    *lowest.borrow_mut() = valid;
+                    best.copy_from(&model)?;
+                }
+            }
+        }
+        self.report(session, &best, &text)
+    }
+
+    fn summaries(&self) -> Vec<nn::Summary> {
+        vec![CharacterModel::new(83, self.width, self.units).summary([self.batch, self.length])]
+    }
+}
+
+impl Music {
+    fn report(&self, session: &Session, best: &CharacterModel, text: &Text) -> Result<Report> {
+        let valid = loss_on(best, &text.valid);
+        let mut report = Report::new();
+        let mut table = Table::new("loss on tunes never seen", ["model", "nats a character", "bits"]);
+        let row = |name: String, loss: f64| [name, format!("{loss:.3}"), format!("{:.3}", loss / 2f64.ln())];
+        let mut lowest = f64::INFINITY;
+        for order in [1, 2, 4, 6, 8] {
+            let loss = NGram::new(&text.train, order, text.characters.len()).loss(&text.valid);
+            table.row(row(format!("{order}-gram"), loss));
+            lowest = lowest.min(loss);
+        }
+        table.row(row("LSTM".into(), valid));
+        report.table(table);
+
+        let mut table = Table::new("tunes written", ["temperature", "parse", "bars of the right length"]);
+        let mut judged = Vec::new();
+        for temperature in [0.5, 1.0, self.temperature] {
+            let written = self.compose(best, text, temperature)?;
+            let (tunes, bars) = judge(&written);
+            let share = tunes.len() as f64 / written.len() as f64;
+            let cells = [format!("{temperature}"), format!("{:.0} %", 100.0 * share), format!("{:.0} %", 100.0 * bars)];
+            table.row(cells);
+            judged.push((written, tunes, share, bars));
+        }
+        report.table(table);
+        let (written, mut tunes, share, bars) = judged.pop().expect("three temperatures");
+
+        let media = session.media();
+        media.file("tunes.abc", written.join("").as_bytes())?;
+        // The longest of the tunes without a fault, or the longest of all that parse.
+        tunes.sort_by_key(|tune| (tune.is_even(), tune.bars.len()));
+        if let Some(tune) = tunes.last() {
+            media.sound("tune", score::RATE, &score::sound(tune))?;
+            media.file("score.png", &score::piano_roll(tune)?)?;
+            report.left("media/tune.wav").left("media/score.png");
+        }
+        let (train, check) = (session.curve("loss")?, session.curve("valid/loss")?);
+        let chart = Chart::new("Loss").labels("step", "nats a character").line("train", train.0, train.1);
+        media.file("curves.png", &chart.line("validation", check.0, check.1).to_png()?)?;
+
+        report.figures("valid", [Figure::new("nats a character", valid), Figure::new("n-gram", lowest)]);
+        report.claim(Claim::at_most("validation loss, nats a character", valid, self.claim_loss));
+        report.claim(Claim::at_least("nats below the best n-gram", lowest - valid, 0.0));
+        report.claim(Claim::at_least("tunes that parse", share, self.claim_parse).percent());
+        report.claim(Claim::at_least("bars of the right length", bars, self.claim_bars).percent());
+        report.left("media/tunes.abc").left("media/curves.png");
+        Ok(report)
+    }
+}
