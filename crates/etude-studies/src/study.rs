@@ -121,6 +121,7 @@ pub fn studies() -> &'static [Study] {
         Study::of::<crate::vision::mlp::Mlp>(),
         Study::of::<crate::vision::lenet::Lenet>(),
         Study::of::<crate::sequence::music::Music>(),
+        Study::of::<crate::sequence::gpt::Gpt>(),
     ];
     STUDIES
 }

@@ -1,5 +1,7 @@
 //! Sequences and language.
 
+pub mod gpt;
 pub mod music;
 mod ngram;
 mod score;
+mod text;

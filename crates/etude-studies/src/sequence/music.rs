@@ -26,8 +26,8 @@
 //! What it writes is judged twice: by the loss on tunes it never saw, beside an n-gram model's, and by a reader of ABC
 //! that wants a head, a key and bars as long as the metre says.
 
-use super::ngram::NGram;
 use super::score;
+use super::text::Characters;
 use crate::study::Etude;
 use etude::Result;
 use etude::data::abc::{self, Tune};
@@ -126,48 +126,20 @@ impl Default for Music {
     }
 }
 
-/// The tunes as numbers, in two parts, and the characters the numbers stand for.
-struct Text {
-    characters: Vec<char>,
-    train: Vec<i64>,
-    valid: Vec<i64>,
-}
-
-impl Text {
-    /// Every tenth tune is kept for validation: the collection is sorted by kind, so its end alone would be one kind.
-    fn open() -> Result<Text> {
-        let text = data::load_text("irish-abc")?;
-        let mut characters: Vec<char> = text.chars().collect();
-        characters.sort_unstable();
-        characters.dedup();
-        let mut read = Text { characters, train: Vec::new(), valid: Vec::new() };
-        for (i, tune) in abc::tunes(&text).into_iter().enumerate() {
-            let numbers = read.numbers(&format!("{tune}\n\n"));
-            if i % 10 == 9 { &mut read.valid } else { &mut read.train }.extend(numbers);
-        }
-        Ok(read)
+/// Every tenth tune is kept for validation: the collection is sorted by kind, so its end alone would be one kind.
+fn tunes() -> Result<Characters> {
+    let text = data::load_text("irish-abc")?;
+    let (mut train, mut valid) = (String::new(), String::new());
+    for (i, tune) in abc::tunes(&text).into_iter().enumerate() {
+        let part = if i % 10 == 9 { &mut valid } else { &mut train };
+        *part += &format!("{tune}\n\n");
     }
-
-    fn numbers(&self, text: &str) -> Vec<i64> {
-        let number = |c: char| self.characters.binary_search(&c).expect("a character of the tunes") as i64;
-        text.chars().map(number).collect()
-    }
+    Ok(Characters::new(&train, &valid))
 }
 
 impl Music {
-    /// Stretches from random places, `[B, T]`, and the same one character later.
-    fn stretches(&self, text: &[i64]) -> (Tensor, Tensor) {
-        let last = text.len() - self.length - 1;
-        let starts = (uniform([self.batch]) * last as f64).to_vec::<f64>();
-        let from = |shift: usize| -> Tensor {
-            let rows = starts.iter().flat_map(|&s| &text[s as usize + shift..][..self.length]);
-            Tensor::from_slice(&rows.copied().collect::<Vec<i64>>(), [self.batch, self.length])
-        };
-        (from(0), from(1))
-    }
-
     /// Writes tunes side by side, each until an empty line, at `temperature`.
-    fn compose(&self, model: &CharacterModel, text: &Text, temperature: f64) -> Result<Vec<String>> {
+    fn compose(&self, model: &CharacterModel, text: &Characters, temperature: f64) -> Result<Vec<String>> {
         let start = text.numbers("X:");
         let mut written = vec![start.clone(); self.tunes];
         let mut seen = Tensor::from_slice(&start.repeat(self.tunes), [self.tunes, start.len()]); // [N, 2]
@@ -188,8 +160,7 @@ impl Music {
             }
             (seen, state) = (drawn, Some(next));
         }
-        let letters = |tune: &Vec<i64>| tune.iter().map(|&i| text.characters[i as usize]).collect();
-        Ok(written.iter().map(letters).collect())
+        Ok(written.iter().map(|tune| text.letters(tune)).collect())
     }
 }
 
@@ -236,8 +207,8 @@ impl Etude for Music {
     }
 
     fn run(self, session: &mut Session) -> Result<Report> {
-        let text = Text::open()?;
-        let vocabulary = text.characters.len();
+        let text = tunes()?;
+        let vocabulary = text.vocabulary();
         let model = CharacterModel::new(vocabulary, self.width, self.units);
         let best = model.clone();
         let mut step = Adam::new(self.learning_rate).over(&model).clip(Clip::Norm(self.clip));
@@ -249,7 +220,7 @@ impl Etude for Music {
         let lowest = session.value("lowest", f64::INFINITY);
         for number in session.steps(self.steps) {
             let number = number? + 1;
-            let (x, y) = self.stretches(&text.train); // [B, T] both
+            let (x, y) = text.stretches(self.batch, self.length); // [B, T] both
             let logits = training(|| model.forward(&x)); // [B, T, vocabulary]
             let loss = cross_entropy(&logits.reshape([x.count(), vocabulary]), &y.flatten());
             step.minimise(&loss)?;
@@ -272,18 +243,10 @@ impl Etude for Music {
 }
 
 impl Music {
-    fn report(&self, session: &Session, best: &CharacterModel, text: &Text) -> Result<Report> {
+    fn report(&self, session: &Session, best: &CharacterModel, text: &Characters) -> Result<Report> {
         let valid = loss_on(best, &text.valid);
         let mut report = Report::new();
-        let mut table = Table::new("loss on tunes never seen", ["model", "nats a character", "bits"]);
-        let row = |name: String, loss: f64| [name, format!("{loss:.3}"), format!("{:.3}", loss / 2f64.ln())];
-        let mut lowest = f64::INFINITY;
-        for order in [1, 2, 4, 6, 8] {
-            let loss = NGram::new(&text.train, order, text.characters.len()).loss(&text.valid);
-            table.row(row(format!("{order}-gram"), loss));
-            lowest = lowest.min(loss);
-        }
-        table.row(row("LSTM".into(), valid));
+        let (table, lowest) = text.losses("LSTM", valid);
         report.table(table);
 
         let mut table = Table::new("tunes written", ["temperature", "parse", "bars of the right length"]);
