@@ -226,14 +226,15 @@ impl Default for Gpt {
     }
 }
 
-/// The last tenth of each play is kept for validation.
+/// The last tenth of each play's lines is kept for validation.
 fn plays() -> Result<Characters> {
     let text = data::load_text("shakespeare-tragedies")?;
     let (mut train, mut valid) = (String::new(), String::new());
     for play in text.split("\n\n\n\n\n\n") {
-        let cut = play.floor_char_boundary(play.len() / 10 * 9);
-        train += &play[..cut];
-        valid += &play[cut..];
+        let lines: Vec<&str> = play.split_inclusive('\n').collect();
+        let (first, last) = lines.split_at(lines.len() / 10 * 9);
+        train += &first.concat();
+        valid += &last.concat();
     }
     Ok(Characters::new(&train, &valid))
 }
