@@ -4,7 +4,7 @@
 //! run along, and what was summed before is scaled when a larger score comes (Milakov and Gimelshein, 2018; Dao et al.,
 //! 2022). What the way back needs beside the output is the logarithm of that sum for each row, from which each tile's
 //! weights are computed again. The bits do not depend on how queries are cut into tasks: a row meets the keys in
-//! blocks of [`KEYS`], and forbidden ones add an exact 0.
+//! blocks of `KEYS`, and forbidden ones add an exact 0.
 
 use crate::cpu::{self, TileShape, Vector, Work};
 use crate::matmul::kernel::Strip;
@@ -386,7 +386,7 @@ fn larger<T: Float>(a: T, b: T) -> T {
 }
 
 /// A tile's products become weights `exp(score − top)`; the rows' largest scores, sums and outputs so far are brought to
-/// the new top. `scores` has rows of [`KEYS`], `top` and `sum` one number a row, `out` a row of `values` each.
+/// the new top. `scores` has rows of `KEYS`, `top` and `sum` one number a row, `out` a row of `values` each.
 struct Softmax<T> {
     tile: Tile<T>,
     scores: *mut T,
@@ -668,7 +668,7 @@ impl<T: Float> Job<'_, T> {
 }
 
 /// A tile's products become weights, `p = exp(score − log_sum)`, and the gradients of the weights those of the products,
-/// `p·(g − along)·scale`, where `along` is `Σ p·g` over all keys. Both tiles have rows of [`KEYS`].
+/// `p·(g − along)·scale`, where `along` is `Σ p·g` over all keys. Both tiles have rows of `KEYS`.
 struct Slopes<'a, T> {
     tile: Tile<T>,
     weights: *mut T,

@@ -1,4 +1,4 @@
-//! Instruction sets, chosen at run time. A kernel is written once against [`Vector`] and compiled for each set; [`run`]
+//! Instruction sets, chosen at run time. A kernel is written once against `Vector` and compiled for each set; `run`
 //! picks the best this machine has, or the one `ETUDE_SIMD` names.
 //!
 //! A vector of f32 is 512 bits with AVX-512, 256 with AVX2 and in plain Rust, 128 with NEON. f64 has AVX2 and plain Rust

@@ -10,7 +10,7 @@ use crate::threads::SendPointer;
 ///
 /// `x_gates[T, B, 3H]` holds the input's products, its biases, and the recurrent biases of r and z; that of n, `b_hn[H]`,
 /// stands apart because r scales it. `w_hh` is `[3H, H]`, `h0` `[B, H]`. Gives every state, `h[T, B, H]`, and
-/// `gates[T, B, 4H]`: r, z, n after their activations, and m. `reverse` as in [`lstm_forward`].
+/// `gates[T, B, 4H]`: r, z, n after their activations, and m. `reverse` as in [`super::lstm_forward`].
 pub fn gru_forward<T: Float>(
     steps: usize,
     batch: usize,

@@ -2,7 +2,7 @@
 //!
 //! Everything is time-major and contiguous. The products with the inputs are made outside, over all steps at once; what is
 //! left to the step is the product of the previous state with the recurrent weights, and the gates, in one pass: a task
-//! computes all gates of some units for some rows of the batch. Weights are packed once a sequence ([`panels`]). Large
+//! computes all gates of some units for some rows of the batch. Weights are packed once a sequence (`panels`). Large
 //! ones are cut by units, so that each step streams them from memory once for the whole batch; small ones stay in each
 //! core's cache, and tasks take rows through all steps. The bits do not depend on the cut: a product's terms are always
 //! added in the same order.
