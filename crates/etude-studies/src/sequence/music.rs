@@ -31,6 +31,7 @@ use super::text::Characters;
 use crate::study::Etude;
 use etude::Result;
 use etude::data::abc::{self, Tune};
+use etude::nn::schedule::{Cosine, Schedule};
 use etude::prelude::*;
 use etude::train::Figure;
 use etude::train::plot::Chart;
@@ -81,7 +82,7 @@ pub struct Music {
     pub batch: usize,
     /// Characters a stretch. [1..10000]
     pub length: usize,
-    /// Adam's step size. [0..]
+    /// Adam's step size at the start; it falls to a fiftieth along half a cosine. [0..]
     pub learning_rate: f64,
     /// Numbers a character is embedded in. [1..16384]
     pub width: usize,
@@ -119,9 +120,9 @@ impl Default for Music {
             tunes: 40,
             longest: 700,
             temperature: 0.8,
-            claim_loss: 1.0,
-            claim_parse: 0.9,
-            claim_bars: 0.9,
+            claim_loss: 1.2,
+            claim_parse: 0.7,
+            claim_bars: 0.75,
         }
     }
 }
@@ -212,6 +213,7 @@ impl Etude for Music {
         let model = CharacterModel::new(vocabulary, self.width, self.units);
         let best = model.clone();
         let mut step = Adam::new(self.learning_rate).over(&model).clip(Clip::Norm(self.clip));
+        let rate = Cosine { rate: self.learning_rate, floor: self.learning_rate / 50.0, steps: self.steps };
         session.say(format!("text    {} characters, {vocabulary} different", text.train.len() + text.valid.len()));
 
         session.keep("model", &model);
@@ -220,6 +222,7 @@ impl Etude for Music {
         let lowest = session.value("lowest", f64::INFINITY);
         for number in session.steps(self.steps) {
             let number = number? + 1;
+            step.set_learning_rate(rate.rate(number - 1));
             let (x, y) = text.stretches(self.batch, self.length); // [B, T] both
             let logits = training(|| model.forward(&x)); // [B, T, vocabulary]
             let loss = cross_entropy(&logits.reshape([x.count(), vocabulary]), &y.flatten());
