@@ -1,9 +1,10 @@
-"""What PyTorch's models of the racing workloads lose in their first steps, for crates/etude-bench/tests to be held against.
+"""What PyTorch's models of the racing workloads lose in their first steps, and what torchvision's and transformers' models give
+in evaluation, for crates/etude-bench/tests to be held against.
 
-    python workloads.py FOLDER    writes ../../crates/etude-bench/tests/losses.txt; FOLDER holds train_step_torch.py
+    python workloads.py FOLDER    writes losses.txt and outputs.txt in ../../crates/etude-bench/tests; FOLDER holds train_step_torch.py
 
-Weights and inputs are hashes of names and positions that Étude computes too (etude-bench/src/workload.rs), so that the file
-holds nothing but losses. Sizes are those of `Setting::small`; nothing is dropped.
+Weights and inputs are hashes of names and positions that Étude computes too (etude-bench/src/workload.rs), so that the files
+hold nothing but results. Sizes are those of `Setting::small`; nothing is dropped.
 """
 
 import os
@@ -79,6 +80,31 @@ DATA = {
 }
 
 
+def outputs():
+    """The first and the last eight numbers the evaluated models give."""
+    import torchvision
+    from transformers import BertConfig, BertModel
+
+    sizes = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    models = {
+        "resnet50": (torchvision.models.resnet50(), noise(2, 3, 64, 64), lambda y: y),
+        "minilm": (BertModel(sizes, add_pooling_layer=False), whole((2, 16), 0, 30522), lambda y: y.last_hidden_state),
+    }
+    lines = []
+    for name, (net, x, of) in models.items():
+        net.eval()
+        fill(net, {})
+        # Statistics as training leaves them: no mean is 0 and no variance 1.
+        for key, state in net.named_buffers():
+            if key.endswith(("running_mean", "running_var")):
+                spread = torch.from_numpy(pattern(state.numel(), seed_of(key)))
+                state.copy_(spread * 0.1 if key.endswith("mean") else spread * 0.5 + 1)
+        with torch.inference_mode():
+            y = of(net(x)).flatten().tolist()
+        lines.append(" ".join([name, *(f"{v:.9g}" for v in y[:8] + y[-8:])]))
+    return lines
+
+
 def main():
     sys.path.insert(0, sys.argv[1])
     import train_step_torch as peer
@@ -104,8 +130,9 @@ def main():
             optimizer.step()
             losses.append(loss.item())
         lines.append(" ".join([name, *(f"{loss:.9g}" for loss in losses)]))
-    (HERE / "../../crates/etude-bench/tests/losses.txt").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    for name, lines in {"losses": lines, "outputs": outputs()}.items():
+        (HERE / f"../../crates/etude-bench/tests/{name}.txt").write_text("\n".join(lines) + "\n")
+        print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-//! Étude's benchmarks: the thirteen training steps that the peers run too, and what the machine could do at best.
+//! Étude's benchmarks: the thirteen training steps that the peers run too, two models evaluated, and what the machine
+//! could do at best.
 
 #![forbid(unsafe_code)]
 
+pub mod inference;
 pub mod measure;
 pub mod models;
 pub mod workload;
 
+pub use inference::{BATCHES, INFERENCES, Inference, find_inference};
 pub use workload::{Setting, Task, WORKLOADS, Workload, find};

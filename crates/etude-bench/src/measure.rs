@@ -1,12 +1,11 @@
-//! Timing a training step the way the peers time theirs.
+//! Timing a step the way the peers time theirs.
 
-use crate::{Setting, Workload};
 use etude::Result;
 use etude::core::{Profile, start_profile, stop_profile};
 use etude::train::units::peak_memory;
 use std::time::Instant;
 
-/// What one workload took.
+/// What a step took.
 #[derive(Clone, Debug)]
 pub struct Timing {
     /// The first step, compiling included.
@@ -23,12 +22,11 @@ pub struct Timing {
     pub first: Profile,
 }
 
-/// Two steps to warm up, then `steps`, or as many as take about four seconds: between 5 and 300.
-pub fn measure(workload: &Workload, steps: Option<usize>) -> Result<Timing> {
-    let mut task = workload.build(&Setting::RACE);
+/// Two steps to warm up, then `steps`, or as many as take about `seconds`: between 5 and 300.
+pub fn measure(mut step: impl FnMut() -> Result<()>, steps: Option<usize>, seconds: f64) -> Result<Timing> {
     let mut timed = || -> Result<f64> {
         let start = Instant::now();
-        task.step()?;
+        step()?;
         Ok(start.elapsed().as_secs_f64())
     };
     start_profile();
@@ -36,7 +34,7 @@ pub fn measure(workload: &Workload, steps: Option<usize>) -> Result<Timing> {
     let first_profile = stop_profile();
     let first = first?;
     let probe = timed()?;
-    let steps = steps.unwrap_or(((4.0 / probe) as usize).clamp(5, 300)).max(1);
+    let steps = steps.unwrap_or(((seconds / probe) as usize).clamp(5, 300)).max(1);
     let mut times = (0..steps).map(|_| timed()).collect::<Result<Vec<f64>>>()?;
     times.sort_by(f64::total_cmp);
     Ok(Timing {
@@ -50,13 +48,12 @@ pub fn measure(workload: &Workload, steps: Option<usize>) -> Result<Timing> {
 }
 
 /// Where the time of `steps` steps goes once plans are made, and how many milliseconds one step took, kernels and all.
-pub fn profile(workload: &Workload, steps: usize) -> Result<(Profile, f64)> {
-    let mut task = workload.build(&Setting::RACE);
-    task.step()?;
-    task.step()?;
+pub fn profile(mut step: impl FnMut() -> Result<()>, steps: usize) -> Result<(Profile, f64)> {
+    step()?;
+    step()?;
     start_profile();
     let start = Instant::now();
-    let last = (0..steps).try_for_each(|_| task.step().map(drop));
+    let last = (0..steps).try_for_each(|_| step());
     let took = start.elapsed().as_secs_f64() * 1e3 / steps.max(1) as f64;
     let profile = stop_profile();
     last?;

@@ -91,12 +91,15 @@ pub fn pattern(count: usize, seed: u32) -> Vec<f32> {
     (0..count as u32).map(number).collect()
 }
 
+/// A seed for what has this name: 32 bits of FNV-1a.
+pub fn seed_of(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |seed, byte| (seed ^ byte as u32).wrapping_mul(0x0100_0193))
+}
+
 /// Gives every parameter numbers that another program can compute too (tests/golden/workloads.py does): ±1/√fan_in for weights, ±0.1 for other vectors,
 /// around 1 where they scale.
 pub fn fill_with_pattern(model: &dyn Module) {
     for (name, param) in &model.parameters() {
-        // FNV-1a of the name.
-        let seed = name.bytes().fold(0x811c_9dc5, |seed: u32, byte| (seed ^ byte as u32).wrapping_mul(0x0100_0193));
         let shape = param.shape();
         let fan: usize = shape.iter().skip(1).product();
         let (centre, spread) = match shape.rank() {
@@ -104,7 +107,7 @@ pub fn fill_with_pattern(model: &dyn Module) {
             1 => (0.0, 0.1),
             _ => (0.0, 1.0 / (fan as f32).sqrt()),
         };
-        let values: Vec<f32> = pattern(shape.count(), seed).iter().map(|v| v * spread + centre).collect();
+        let values: Vec<f32> = pattern(shape.count(), seed_of(name)).iter().map(|v| v * spread + centre).collect();
         param.set(Tensor::from_slice(&values, shape));
     }
 }
@@ -113,12 +116,12 @@ impl Setting {
     /// The racing size with random numbers.
     pub const RACE: Setting = Setting { small: false, pattern: false };
 
-    fn size(&self, race: usize, small: usize) -> usize {
+    pub(crate) fn size(&self, race: usize, small: usize) -> usize {
         if self.small { small } else { race }
     }
 
     /// Standard normal numbers, the same whenever they are read.
-    fn normal(&self, shape: impl Into<Shape>) -> Tensor {
+    pub(crate) fn normal(&self, shape: impl Into<Shape>) -> Tensor {
         evaluated(self.noise(shape))
     }
 
@@ -135,7 +138,7 @@ impl Setting {
     }
 
     /// Whole numbers from `low` up to, not including, `high`.
-    fn whole(&self, shape: impl Into<Shape>, low: usize, high: usize) -> Tensor {
+    pub(crate) fn whole(&self, shape: impl Into<Shape>, low: usize, high: usize) -> Tensor {
         let shape = shape.into();
         if self.pattern {
             let values: Vec<i64> = (0..shape.count()).map(|i| (low + i * 7919 % (high - low)) as i64).collect();

@@ -1,20 +1,27 @@
-//! `etude bench`: thirteen training steps timed, where their time goes, and what the machine can do.
+//! `etude bench`: thirteen training steps or two models' evaluation timed, where their time goes, and what the machine
+//! can do.
 
 use crate::commands::print;
 use clap::Args;
 use etude::core::{Peak, Profile, set_threads};
 use etude::{Error, Result};
 use etude_bench::measure::{Timing, measure, profile};
-use etude_bench::{WORKLOADS, Workload, find};
+use etude_bench::{BATCHES, INFERENCES, Inference, Setting, WORKLOADS, Workload, find, find_inference};
 use serde_json::{Value, json};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Options of `etude bench`.
 #[derive(Args)]
 pub struct BenchOptions {
-    /// The workloads to time; all thirteen by default
+    /// The workloads to time; all by default
     #[arg(value_name = "WORKLOAD")]
     workloads: Vec<String>,
+    /// Time compiled models in evaluation instead of training steps
+    #[arg(long)]
+    inference: bool,
+    /// Examples of an evaluation; 1 and 16 by default
+    #[arg(long, value_name = "N", requires = "inference", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: Option<u32>,
     /// Steps to time; by default as many as take about four seconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: Option<u32>,
@@ -44,39 +51,105 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    let chosen: Vec<&Workload> = match options.workloads.is_empty() {
-        true => WORKLOADS.iter().collect(),
-        false => options.workloads.iter().map(|name| find(name)).collect::<Result<_>>()?,
-    };
+    let jobs = jobs(options)?;
     if !options.json {
         print(&heading())?;
     }
-    for workload in &chosen {
-        // A process never gives its peak of memory back, so each workload gets one of its own.
-        let line = if chosen.len() == 1 { run(workload, options)? } else { run_apart(workload, options)? };
-        print(&if options.json { format!("{line}\n") } else { row(workload, &line) })?;
+    for &job in &jobs {
+        // A process never gives its peak of memory back, so each gets one of its own.
+        let line = if jobs.len() == 1 { run(job, options)? } else { run_apart(job, options)? };
+        print(&if options.json { format!("{line}\n") } else { row(job, &line) })?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Times a workload in this process.
-fn run(workload: &Workload, options: &BenchOptions) -> Result<Value> {
-    let timing = measure(workload, options.steps.map(|steps| steps as usize))?;
-    let mut line = timing_json(workload.name, &timing);
+/// Something to time.
+#[derive(Clone, Copy)]
+enum Job {
+    /// A training step.
+    Train(&'static Workload),
+    /// A compiled model with so many examples.
+    Evaluate(&'static Inference, usize),
+}
+
+/// What the options ask for.
+fn jobs(options: &BenchOptions) -> Result<Vec<Job>> {
+    let names = &options.workloads;
+    if !options.inference {
+        return match names.is_empty() {
+            true => Ok(WORKLOADS.iter().map(Job::Train).collect()),
+            false => names.iter().map(|name| Ok(Job::Train(find(name)?))).collect(),
+        };
+    }
+    let models: Vec<&Inference> = match names.is_empty() {
+        true => INFERENCES.iter().collect(),
+        false => names.iter().map(|name| find_inference(name)).collect::<Result<_>>()?,
+    };
+    let batches = options.batch.map_or(BATCHES.to_vec(), |batch| vec![batch as usize]);
+    Ok(models.iter().flat_map(|model| batches.iter().map(|&batch| Job::Evaluate(model, batch))).collect())
+}
+
+impl Job {
+    fn name(self) -> &'static str {
+        match self {
+            Job::Train(workload) => workload.name,
+            Job::Evaluate(model, _) => model.name,
+        }
+    }
+
+    fn what(self) -> String {
+        match self {
+            Job::Train(workload) => workload.what.into(),
+            Job::Evaluate(model, batch) => format!("{}, batch {batch}", model.what),
+        }
+    }
+
+    /// What this program is called with to do this job alone.
+    fn arguments(self) -> Vec<String> {
+        let mut words = vec!["bench".into(), self.name().into(), "--json".into()];
+        if let Job::Evaluate(_, batch) = self {
+            words.extend(["--inference".into(), "--batch".into(), batch.to_string()]);
+        }
+        words
+    }
+
+    /// One step, to be repeated. Weights and data are drawn here.
+    fn step(self) -> Box<dyn FnMut() -> Result<()>> {
+        match self {
+            Job::Train(workload) => {
+                let mut task = workload.build(&Setting::RACE);
+                Box::new(move || task.step().map(drop))
+            }
+            Job::Evaluate(model, batch) => {
+                let evaluate = model.build(&Setting::RACE, batch).compile();
+                Box::new(move || {
+                    drop(evaluate());
+                    Ok(())
+                })
+            }
+        }
+    }
+}
+
+/// Times a job in this process.
+fn run(job: Job, options: &BenchOptions) -> Result<Value> {
+    let seconds = if options.inference { 2.0 } else { 4.0 };
+    let timing = measure(job.step(), options.steps.map(|steps| steps as usize), seconds)?;
+    let mut line = timing_json(job, &timing);
     if options.profile {
         let steps = options.steps.map_or(((2e3 / timing.median_ms) as usize).clamp(3, 100), |steps| steps as usize);
-        let (rest, milliseconds) = profile(workload, steps)?;
+        let (rest, milliseconds) = profile(job.step(), steps)?;
         line["profile"] = profile_json(&timing.first, &rest, steps, milliseconds);
     }
     Ok(line)
 }
 
-/// Times a workload in a process of its own.
-fn run_apart(workload: &Workload, options: &BenchOptions) -> Result<Value> {
-    let failed = |what: String| Error::new(format!("bench {}: {what}", workload.name));
+/// Times a job in a process of its own.
+fn run_apart(job: Job, options: &BenchOptions) -> Result<Value> {
+    let failed = |what: String| Error::new(format!("bench {}: {what}", job.name()));
     let program = std::env::current_exe().map_err(|error| failed(format!("this program cannot be found: {error}")))?;
     let mut command = Command::new(program);
-    command.args(["bench", workload.name, "--json"]);
+    command.args(job.arguments());
     let numbers = [("--steps", options.steps), ("--threads", options.threads.map(u32::from))];
     for (name, value) in numbers.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         command.args([name, &value.to_string()]);
@@ -90,18 +163,22 @@ fn run_apart(workload: &Workload, options: &BenchOptions) -> Result<Value> {
     line.ok_or_else(|| failed(format!("its process ended with {}", output.status)))
 }
 
-fn timing_json(name: &str, timing: &Timing) -> Value {
+fn timing_json(job: Job, timing: &Timing) -> Value {
     let rounded = |value: f64| (value * 1e3).round() / 1e3;
-    json!({
+    let mut line = json!({
         "peer": "etude",
-        "workload": name,
+        "workload": job.name(),
         "median_ms": rounded(timing.median_ms),
         "min_ms": rounded(timing.min_ms),
         "first_ms": rounded(timing.first_ms),
         "steps": timing.steps,
         "peak_rss_mb": timing.peak_rss >> 20,
         "planned_peak_mb": rounded(timing.first.planned_peak as f64 / (1 << 20) as f64),
-    })
+    });
+    if let Job::Evaluate(_, batch) = job {
+        line["batch"] = batch.into();
+    }
+    line
 }
 
 /// The profile of a step, with a table for people in `text`.
@@ -139,17 +216,17 @@ fn heading() -> String {
     )
 }
 
-fn row(workload: &Workload, line: &Value) -> String {
+fn row(job: Job, line: &Value) -> String {
     let number = |name: &str| line[name].as_f64().unwrap_or(f64::NAN);
     let mut text = format!(
         "{:<9} {:>10.3} {:>10.3} {:>10.1} {:>9.0} {:>11.1}   {}\n",
-        workload.name,
+        job.name(),
         number("median_ms"),
         number("min_ms"),
         number("first_ms"),
         number("peak_rss_mb"),
         number("planned_peak_mb"),
-        workload.what
+        job.what()
     );
     if let Some(profile) = line["profile"]["text"].as_str() {
         text += &format!("\n{profile}\n");

@@ -59,9 +59,14 @@ pub(crate) fn run(plan: &Plan, capture: &mut Capture, times: Option<&mut Vec<Dur
 }
 
 /// Runs `plan` on `leaves`, none of which is given away.
-pub(crate) fn run_on_leaves(plan: &Plan, leaves: Vec<&Value>, scalars: &[Scalar]) -> Result<Vec<Vec<Value>>> {
+pub(crate) fn run_on_leaves(
+    plan: &Plan,
+    leaves: Vec<&Value>,
+    scalars: &[Scalar],
+    times: Option<&mut Vec<Duration>>,
+) -> Result<Vec<Vec<Value>>> {
     let slots = plan.slots.iter().map(|_| None).collect();
-    run_on(plan, Memory { leaves, slots }, scalars, None)
+    run_on(plan, Memory { leaves, slots }, scalars, times)
 }
 
 fn run_on(

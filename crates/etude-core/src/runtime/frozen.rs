@@ -1,7 +1,7 @@
 //! Frozen functions: tensors of inputs with everything else fixed. What does not depend on the inputs is computed once,
 //! scales and shifts behind a weight are folded into it, and a call runs a plan without recording anything.
 
-use super::{SharedPlan, capture, execute};
+use super::{SharedPlan, capture, execute, profile};
 use crate::node::{ByNode, Node, Source, Value};
 use crate::operation::{Kind, Meta, WeightAxis};
 use crate::{Error, Result, Tensor, compile, context};
@@ -75,7 +75,16 @@ impl Frozen {
         let location = Location::caller();
         let values: Vec<Value> = inputs.iter().map(|input| contiguous(input)).collect::<Result<_>>()?;
         let leaves = values.iter().chain(&self.leaves).collect();
-        let results = execute::run_on_leaves(&self.plan, leaves, &self.scalars)?;
+        let run = |times| execute::run_on_leaves(&self.plan, leaves, &self.scalars, times);
+        let results = match profile::collecting() {
+            false => run(None)?,
+            true => {
+                let mut times = Vec::with_capacity(self.plan.steps.len());
+                let results = profile::timed("execute", || run(Some(&mut times)))?;
+                profile::note_run(&self.plan, &times);
+                results
+            }
+        };
         let wrap = |(mut values, &(output, meta)): (Vec<Value>, &(usize, Meta))| {
             Tensor::from_node(Node::leaf(meta, values.swap_remove(output), false, location))
         };

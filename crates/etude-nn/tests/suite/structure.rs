@@ -52,6 +52,25 @@ fn pytorchs_names() {
     assert_eq!(names(&model), ["1.weight", "1.bias"]);
 }
 
+#[derive(Module)]
+struct Renamed {
+    #[module(name = "LayerNorm")]
+    norm: LayerNorm,
+    r#type: Param,
+    #[module(skip)]
+    _left_out: std::ops::Range<usize>,
+}
+
+#[derive(Module)]
+struct Numbered(Param, #[module(name = "self")] Param);
+
+#[test]
+fn a_field_may_have_a_name_of_its_own() {
+    let renamed = Renamed { norm: LayerNorm::new(2).init(), r#type: Param::new(ones(1)), _left_out: 0..1 };
+    assert_eq!(names(&renamed), ["LayerNorm.weight", "LayerNorm.bias", "type"]);
+    assert_eq!(names(&Numbered(Param::new(ones(1)), Param::new(ones(1)))), ["0", "self"]);
+}
+
 fn stack() -> Sequential {
     let inner = Sequential::new().named("conv", Linear::new(4, 4).init()).named("relu", Activation::Relu.layer());
     Sequential::new().named("block", inner).named("head", Linear::new(4, 2).init())
