@@ -4,6 +4,7 @@
 
 pub mod common;
 pub mod foundations;
+pub mod generative;
 pub mod sequence;
 mod study;
 pub mod vision;

@@ -122,6 +122,7 @@ pub fn studies() -> &'static [Study] {
         Study::of::<crate::vision::lenet::Lenet>(),
         Study::of::<crate::sequence::music::Music>(),
         Study::of::<crate::sequence::gpt::Gpt>(),
+        Study::of::<crate::generative::vae::Vae>(),
     ];
     STUDIES
 }

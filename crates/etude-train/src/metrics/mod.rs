@@ -4,10 +4,14 @@
 //! does. A measure over nothing is NaN, never a flattering number.
 
 mod confusion;
+mod neighbours;
 mod ranking;
+mod spectrum;
 
 pub use confusion::{ClassScores, Confusion};
+pub use neighbours::neighbour_map;
 pub use ranking::{Roc, auc, average_precision, roc};
+pub use spectrum::{frechet_distance, mean_and_covariance, principal_components, symmetric_eigen};
 
 use std::cmp::Ordering;
 

@@ -1,0 +1,18 @@
+//! Models that make pictures.
+
+pub mod vae;
+
+use etude::data::Split;
+use etude::prelude::*;
+use etude::{Error, Result};
+
+/// The digits these études learn from: four fifths for training, one fifth for tests.
+fn digits(session: &Session) -> Result<Split> {
+    let digits = session.split("mnist-10k", [0.8, 0.0, 0.2])?;
+    let (shape, classes, test) = (digits.train.input_shape(), digits.train.classes.len(), digits.test.len());
+    if shape == [1, 28, 28] && classes <= 10 && test >= 100 {
+        return Ok(digits);
+    }
+    let found = format!("{test} test pictures of shape {shape:?} in {classes} classes");
+    Err(Error::new(format!("this étude wants 100 test pictures [1, 28, 28] in at most 10 classes, not {found}")))
+}
