@@ -5,6 +5,7 @@
 pub mod common;
 pub mod foundations;
 pub mod generative;
+pub mod reinforcement;
 pub mod sequence;
 mod study;
 pub mod vision;

@@ -123,6 +123,7 @@ pub fn studies() -> &'static [Study] {
         Study::of::<crate::sequence::music::Music>(),
         Study::of::<crate::sequence::gpt::Gpt>(),
         Study::of::<crate::generative::vae::Vae>(),
+        Study::of::<crate::reinforcement::flappy::Flappy>(),
     ];
     STUDIES
 }
