@@ -5,6 +5,7 @@
 mod bench;
 mod commands;
 mod data;
+mod page;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -26,6 +27,12 @@ enum Command {
         /// One JSON object a line
         #[arg(long)]
         json: bool,
+        /// Print the page of all études instead; results that no run gives are taken from this file
+        #[arg(long, value_name = "FILE", conflicts_with = "json")]
+        page: Option<PathBuf>,
+        /// Results for the page: finished runs below this folder
+        #[arg(long, value_name = "DIR", requires = "page")]
+        runs: Option<PathBuf>,
     },
     /// Show an étude: what it teaches, its knobs, its source
     Show {
@@ -81,7 +88,8 @@ enum Command {
 fn main() -> ExitCode {
     // A reader that went away (`etude list | head`) is not a reason to panic.
     let result = match Program::parse().command {
-        Command::List { json } => commands::list(json),
+        Command::List { page: Some(page), runs, .. } => page::page(&page, runs.as_deref()),
+        Command::List { json, .. } => commands::list(json),
         Command::Show { name, source } => commands::show(&name, source),
         Command::Run(options) => run::run(&options),
         Command::Check { names, all, options } => run::check(&names, all, &options),

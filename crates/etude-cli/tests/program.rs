@@ -205,3 +205,28 @@ fn lists_and_tables() {
     assert!(text(&run(&scratch.0, &["data", "list"]).stdout).contains("mnist-10k"));
     assert!(text(&run(&scratch.0, &["data", "info", "iris"]).stdout).contains("150"));
 }
+
+#[test]
+fn the_page_of_all_etudes_is_current() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/etudes.md");
+    let said = text(&run(&std::env::temp_dir(), &["list", "--page", page.to_str().expect("a plain path")]).stdout);
+    let written = std::fs::read_to_string(&page).expect("the page");
+    assert!(
+        said == written,
+        "write it anew: etude list --page docs/etudes.md > new.md; mv new.md docs/etudes.md\n{said}"
+    );
+}
+
+#[test]
+fn results_on_the_page_come_from_runs_and_stay() {
+    let scratch = Scratch::new("page");
+    let page =
+        |arguments: &[&str]| text(&run(&scratch.0, &[&["list", "--page", "etudes.md"], arguments].concat()).stdout);
+    let row = |page: &str| page.lines().find(|line| line.starts_with("| [seeds]")).expect("a row").to_string();
+    assert!(row(&page(&[])).contains("not run yet"));
+    assert!(run(&scratch.0, &["run", "seeds"]).status.success());
+    let with = page(&["--runs", "runs"]);
+    assert!(row(&with).contains("with another seed ≥ 90.0 %: 100.0 % | "), "{}", row(&with));
+    std::fs::write(scratch.0.join("etudes.md"), &with).expect("writable");
+    assert_eq!(page(&[]), with, "without runs the page stays as it is");
+}

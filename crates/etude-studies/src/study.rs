@@ -62,6 +62,8 @@ pub struct Study {
     pub rows: &'static [&'static str],
     /// See [`Etude::TEXT`].
     pub text: &'static str,
+    /// Its module within the chapters, such as `["vision", "lenet"]`.
+    pub place: fn() -> [&'static str; 2],
     /// The text of `config.toml` for these settings.
     pub config: fn(&Settings) -> Result<String>,
     /// The knobs with their defaults and meanings.
@@ -83,6 +85,10 @@ impl Study {
             source: E::SOURCE,
             rows: E::ROWS,
             text: E::TEXT,
+            place: || {
+                let mut parts = std::any::type_name::<E>().split("::").skip(1);
+                [(); 2].map(|()| parts.next().unwrap_or_default())
+            },
             config: |settings| {
                 let start = if settings.quick { E::quick() } else { E::default() };
                 let docs = docs::<E>();

@@ -28,6 +28,7 @@ pub use state::{STATE_VERSION, State};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::report::Report;
+use crate::units;
 use checkpoint::{Checkpoints, plain_name};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -64,6 +65,12 @@ pub struct About {
     /// Whether it is the short form, `--quick`.
     #[serde(default)]
     pub quick: bool,
+    /// Seconds of training over all sittings, once it stopped.
+    #[serde(default)]
+    pub seconds: Option<f64>,
+    /// The most memory a sitting's process had resident, in bytes, once it stopped and where the system says.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// A run folder to look at: reads only.
@@ -184,6 +191,8 @@ impl Run {
             status: Status::Running,
             started: log::now(),
             quick,
+            seconds: None,
+            memory: None,
         };
         let folder = RunFolder { path, about };
         let lock = lock(&folder.path)?;
@@ -251,6 +260,13 @@ impl Run {
     /// Writes a file into `media/`: a picture, sound or text. Returns its path.
     pub fn media(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         write_media(self.path(), name, bytes)
+    }
+
+    /// Notes what it took so far: seconds of training over all sittings, and this process's memory.
+    pub(crate) fn spent(&mut self, seconds: f64) {
+        let about = &mut self.folder.about;
+        about.seconds = Some(seconds);
+        about.memory = about.memory.max(units::peak_memory());
     }
 
     /// Notes that the run was stopped after a checkpoint.

@@ -315,7 +315,10 @@ impl Session {
 
     /// The run, to close it.
     pub fn into_run(self) -> Run {
-        self.inner.into_inner().run
+        let seconds = self.seconds();
+        let mut run = self.inner.into_inner().run;
+        run.spent(seconds);
+        run
     }
 
     fn inner(&self) -> RefMut<'_, Inner> {
