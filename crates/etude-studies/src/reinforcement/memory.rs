@@ -107,30 +107,29 @@ impl Memory {
         (self.actions[now], self.rewards[now], self.ends[now]) = (action, reward, end);
     }
 
-    /// Adds the stack at a moment to `pixels`, oldest frame first; before a game's beginning stands its first frame.
-    fn stack(&self, moment: usize, player: usize, pixels: &mut Vec<u8>) {
-        let (bytes, size) = ((self.side * self.side).div_ceil(8), self.side * self.side);
+    /// Writes the stack at a moment, oldest frame first; before a game's beginning stands its first frame.
+    fn stack(&self, (moment, player): (usize, usize), pixels: &mut [u8]) {
+        let size = self.side * self.side;
+        let bytes = size.div_ceil(8);
         let age = usize::from(self.ages[self.place(moment, player)]);
-        for back in (0..FRAMES).rev() {
+        for (pixels, back) in pixels.chunks_exact_mut(size).zip((0..FRAMES).rev()) {
             let place = self.place(moment - back.min(age), player);
-            let start = pixels.len();
-            for byte in &self.frames[place * bytes..][..bytes] {
-                pixels.extend_from_slice(&PIXELS[usize::from(*byte)]);
+            for (eight, byte) in pixels.chunks_mut(8).zip(&self.frames[place * bytes..]) {
+                eight.copy_from_slice(&PIXELS[usize::from(*byte)][..eight.len()]);
             }
-            pixels.truncate(start + size);
         }
     }
 
-    fn states(&self, moments: impl Iterator<Item = (usize, usize)>) -> Tensor {
-        let mut pixels = Vec::with_capacity(moments.size_hint().0 * FRAMES * self.side * self.side + 8);
-        moments.for_each(|(moment, player)| self.stack(moment, player, &mut pixels));
-        let count = pixels.len() / (FRAMES * self.side * self.side);
-        Tensor::from_slice(&pixels, [count, FRAMES, self.side, self.side])
+    fn states(&self, moments: &[(usize, usize)]) -> Tensor {
+        let size = FRAMES * self.side * self.side;
+        let mut pixels = vec![0; moments.len() * size];
+        moments.iter().zip(pixels.chunks_exact_mut(size)).for_each(|(moment, pixels)| self.stack(*moment, pixels));
+        Tensor::from_slice(&pixels, [moments.len(), FRAMES, self.side, self.side])
     }
 
     /// Every player's state now: `[players, 4, side, side]`.
     pub fn now(&self) -> Tensor {
-        self.states((0..self.players).map(|player| (self.moments - 1, player)))
+        self.states(&(0..self.players).map(|player| (self.moments - 1, player)).collect::<Vec<_>>())
     }
 
     /// As many moments as there are `draws` in 0 … 1; each looks `ahead` rewards ahead, or to the game's end, and a
@@ -162,10 +161,10 @@ impl Memory {
         }
         let column = |values: &[f32]| Tensor::from_slice(values, [values.len(), 1]);
         Some(Sample {
-            states: self.states(here.into_iter()),
+            states: self.states(&here),
             actions: Tensor::from_slice(&actions, [actions.len(), 1]),
             returns: column(&returns),
-            later: self.states(later.into_iter()),
+            later: self.states(&later),
             discounts: column(&discounts),
         })
     }
