@@ -1,9 +1,11 @@
 //! Every operation, derived from its row in the operations table: the forward result against a plain reference, the
-//! gradient against two-sided differences in f64, the second gradient against differences of the first, and the same
-//! call on inputs that are views.
+//! gradient against two-sided differences in f64, the second gradient against differences of the first, the same call and
+//! gradient on inputs that are views, and both gradients on random shapes.
 
 use etude_core::ops::{Case, Row, table};
-use etude_core::{DType, Tensor, grad, random, uniform_in};
+use etude_core::{DType, Shape, Tensor, grad, random, uniform_in};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Inputs for a case: drawn from its domain, a function of the case's name alone.
 fn inputs(case: &Case) -> Vec<Tensor> {
@@ -99,6 +101,9 @@ fn check(row: &Row, case: &Case) {
     }
     let f = |x: &[Tensor]| weighted(&(case.run)(x));
     let found = gradients(&f, &x);
+    for (which, (of_view, whole)) in gradients(&f, &views).iter().zip(&found).enumerate() {
+        close(&name, &format!("gradient by input {which} on views"), of_view, whole, 1e-13);
+    }
     for (which, wanted) in differences(&|x| f(x).item(), &x).iter().enumerate() {
         close(&name, &format!("gradient by input {which}"), &found[which], wanted, 1e-6);
     }
@@ -141,6 +146,129 @@ fn every_operation_is_what_its_row_says() {
         }
     }
     assert!(failures.is_empty(), "{} of {cases} cases fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+thread_local! {
+    /// Whether a panic of this thread is an answer and not news.
+    static ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The case's shapes with every size above 1 grown by 0 to 3, equal sizes alike: what belongs together stays together.
+fn grown(case: &Case, rng: &mut impl FnMut(u64) -> u64) -> Vec<Shape> {
+    let mut more: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut grow = |size: usize| size + if size > 1 { *more.entry(size).or_insert_with(|| rng(4) as usize) } else { 0 };
+    case.shapes.iter().map(|shape| shape.iter().map(|&size| grow(size)).collect()).collect()
+}
+
+/// The derivative of `f` at `x` along `direction`, by two-sided differences with one Richardson step. None where the two
+/// differences disagree: then a kink or a jump (of `max`, `rem`, …) lies between the points, and there is no derivative to
+/// compare with.
+fn along(f: &dyn Fn(&[Tensor]) -> f64, x: &[Tensor], direction: &[Tensor]) -> Option<f64> {
+    let slope = |h: f64| {
+        let at = |h: f64| f(&x.iter().zip(direction).map(|(x, d)| settled(&(x + d * h))).collect::<Vec<_>>());
+        (at(h) - at(-h)) / (2.0 * h)
+    };
+    let (near, far) = (slope(5e-5), slope(1e-4));
+    ((near - far).abs() <= 1e-4 * near.abs().max(1.0)).then_some((4.0 * near - far) / 3.0)
+}
+
+fn settled(x: &Tensor) -> Tensor {
+    Tensor::from_slice(&x.to_vec::<f64>(), x.shape())
+}
+
+/// The first and (where the case says so) the second gradient on `shapes`, along random directions. False where the
+/// inputs drawn lie beside a kink: others have to be drawn.
+fn check_along(name: &str, case: &Case, shapes: &[Shape]) -> bool {
+    let (low, high) = case.domain;
+    let draw = |shape: &Shape, low: f64, high: f64| settled(&(uniform_in(*shape, DType::F64) * (high - low) + low));
+    let x: Vec<Tensor> = shapes.iter().map(|shape| draw(shape, low, high)).collect();
+    let inner = |x: &[Tensor], by: &[Tensor]| -> f64 { x.iter().zip(by).map(|(x, by)| (x * by).sum(..).item()).sum() };
+    let near = |what: &str, found: f64, wanted: f64| {
+        let apart = (found - wanted).abs();
+        assert!(apart <= 1e-6 * wanted.abs().max(1.0), "{name} {shapes:?}: {what} is {found}, should be {wanted}");
+    };
+    let f = |x: &[Tensor]| weighted(&(case.run)(x));
+    let slopes = |x: &[Tensor]| -> Vec<Tensor> {
+        let shaped = gradients(&f, x).into_iter().zip(x);
+        shaped.map(|(g, x)| Tensor::from_slice(&g, x.shape())).collect()
+    };
+    let first = slopes(&x);
+    for _ in 0..2 {
+        let direction: Vec<Tensor> = shapes.iter().map(|shape| draw(shape, -1.0, 1.0)).collect();
+        let Some(wanted) = along(&|x| f(x).item(), &x, &direction) else { return false };
+        near("the slope along a direction", inner(&first, &direction), wanted);
+        if !case.twice {
+            continue;
+        }
+        // The slope along `direction` is a function of x too.
+        let variables: Vec<Tensor> = x.iter().map(|x| x.variable()).collect();
+        let Ok(g) = grad(&f(&variables), &variables.iter().collect::<Vec<_>>()) else { continue };
+        let total: Tensor = g.iter().zip(&direction).map(|(g, d)| (g * d).sum(..)).sum();
+        if !total.requires_grad() {
+            continue;
+        }
+        let second = total.backward().unwrap_or_else(|error| panic!("{name}: second gradient: {error}"));
+        let second: Vec<Tensor> =
+            variables.iter().map(|v| second.get(v).map_or_else(|| v.zeros_like(), |g| settled(g))).collect();
+        let other: Vec<Tensor> = shapes.iter().map(|shape| draw(shape, -1.0, 1.0)).collect();
+        let Some(wanted) = along(&|x| inner(&slopes(x), &direction), &x, &other) else { return false };
+        near("the second slope", inner(&second, &other), wanted);
+    }
+    true
+}
+
+/// Gradients on random shapes: each differentiable operation on three at least. Shapes are drawn from those of its
+/// cases; the shape rule may refuse some, such as a kernel that does not fit.
+#[test]
+fn gradients_hold_on_random_shapes() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !ASKING.get() {
+            hook(info)
+        }
+    }));
+    let mut few = Vec::new();
+    for row in table() {
+        let cases: Vec<&Case> = row.cases.iter().filter(|case| case.smooth && !case.shapes.is_empty()).collect();
+        let mut tried: BTreeSet<Vec<Vec<usize>>> = cases.iter().map(|case| listed(&case.shapes)).collect();
+        let (known, can_grow) =
+            (tried.len(), cases.iter().any(|case| case.shapes.iter().flat_map(|s| s.iter()).any(|&n| n > 1)));
+        for case in &cases {
+            let name = format!("{} / {}", row.name, case.name);
+            let mut state = name.bytes().fold(17u64, |hash, byte| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte));
+            let mut rng = |below: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % below
+            };
+            let mut accepted = 0;
+            for _ in 0..24 {
+                let shapes = grown(case, &mut rng);
+                if accepted == 3 || !tried.insert(listed(&shapes)) {
+                    continue;
+                }
+                random::seed(rng(1 << 30));
+                let x: Vec<Tensor> = shapes.iter().map(|shape| uniform_in(*shape, DType::F64)).collect();
+                ASKING.set(true);
+                let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (case.run)(&x))).is_err();
+                ASKING.set(false);
+                if refused {
+                    tried.remove(&listed(&shapes));
+                } else {
+                    let smooth = (0..4).any(|_| check_along(&name, case, &shapes));
+                    assert!(smooth, "{name} {shapes:?}: no smooth place found in four draws");
+                    accepted += 1;
+                }
+            }
+        }
+        if can_grow && tried.len() < known + 3 {
+            few.push((row.name, tried.len() - known));
+        }
+    }
+    assert!(few.is_empty(), "operations checked on fewer than three random shapes: {few:?}");
+}
+
+fn listed(shapes: &[Shape]) -> Vec<Vec<usize>> {
+    shapes.iter().map(|shape| shape.to_vec()).collect()
 }
 
 #[test]

@@ -164,7 +164,8 @@ impl Convolution {
                 input = self.size.map_or_else(rule, Ok)?;
             }
             Part::Weight => {
-                (batch, in_channels, out_channels) = (a[0], a[1], b[1]);
+                (batch, in_channels) = (a[0], divides(a[1], "input channels")?);
+                out_channels = divides(b[1], "output channels")?;
                 (input, output, kernel) = (first, second, self.size.unwrap_or([1; 3]));
             }
         }

@@ -188,6 +188,10 @@ pub(crate) fn rows() -> Vec<Row> {
             vec![x[0], x[1] + x[2], x[3]]
         }),
         Case::new("fold with all options", &[&[1, 12, 6]], move |x| x[0].fold([4, 5], [3, 2], uneven).square()),
+        Case::new("windows of any size", &[&[2, 3, 4]], |x| {
+            let (size, count) = (x[0].size(1), x[0].size(2));
+            x[0].fold(count + size - 1, size, ConvOptions::new()).square()
+        }),
         Case::new("fold nothing", &[&[0, 4, 2]], |x| x[0].fold([2, 3], 2, ConvOptions::new())),
     ];
     vec![Row { name: "unfold", cases: unfold }, Row { name: "fold", cases: fold }]

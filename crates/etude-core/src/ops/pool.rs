@@ -561,14 +561,15 @@ pub(crate) fn rows() -> Vec<Row> {
         let windows = PoolOptions::new(3).stride(2).padding(1).windows("", 2);
         Tensor::record(SumPool { transposed: true, windows, size: [1, 4, 3] }, &[&x[0]]).square()
     };
-    let scattered = |x: &[Tensor]| {
+    let plane = |x: &Tensor| [1, x.size(-2), x.size(-1)];
+    let scattered = move |x: &[Tensor]| {
         let (y, positions) = x[0].max_pool2d_with_indices(sized(3, 1));
-        let place = Place { scatter: true, axes: 2, plane: [1, 4, 5] };
+        let place = Place { scatter: true, axes: 2, plane: plane(&x[0]) };
         Tensor::record(place, &[&y.square(), &positions])
     };
-    let gathered = |x: &[Tensor]| {
+    let gathered = move |x: &[Tensor]| {
         let (_, positions) = x[0].max_pool2d_with_indices(sized(2, 1));
-        let place = Place { scatter: false, axes: 2, plane: [1, 3, 3] };
+        let place = Place { scatter: false, axes: 2, plane: plane(&x[0]) };
         Tensor::record(place, &[&x[1], &positions]).square()
     };
     vec![

@@ -297,6 +297,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let expand = vec![
         Case::new("expand", &[&[3, 1]], |x| x[0].expand([2, 3, 2]))
             .reference(|x| [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2].iter().map(|&i| x[0][i]).collect()),
+        Case::new("expand between axes", &[&[2, 1, 3]], |x| x[0].expand([x[0].size(0), 4, x[0].size(2)]).square()),
         Case::new("expand a scalar", &[&[]], |x| x[0].expand([2, 0])),
         Case::new("expand nothing", &[&[0, 1]], |x| x[0].expand([2, 0, 3])),
         Case::new("expand a view", &[&[4, 2]], |x| x[0].slice(0, 3, 0, -2).unsqueeze(0).expand([3, 2, 2])),
