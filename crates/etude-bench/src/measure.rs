@@ -18,8 +18,10 @@ pub struct Timing {
     pub steps: usize,
     /// The most memory the process had resident so far, in bytes.
     pub peak_rss: u64,
-    /// The first step's profile: the compiler's passes, and what the plan holds at once beside parameters and data.
+    /// The first step's profile: the compiler's passes.
     pub first: Profile,
+    /// What the plan of a later step holds at once beside parameters, optimiser state and data, in bytes.
+    pub planned_peak: usize,
 }
 
 /// Two steps to warm up, then `steps`, or as many as take about `seconds`: between 5 and 300.
@@ -33,7 +35,10 @@ pub fn measure(mut step: impl FnMut() -> Result<()>, steps: Option<usize>, secon
     let first = timed();
     let first_profile = stop_profile();
     let first = first?;
-    let probe = timed()?;
+    start_profile();
+    let probe = timed();
+    let planned_peak = stop_profile().planned_peak;
+    let probe = probe?;
     let steps = steps.unwrap_or(((seconds / probe) as usize).clamp(5, 300)).max(1);
     let mut times = (0..steps).map(|_| timed()).collect::<Result<Vec<f64>>>()?;
     times.sort_by(f64::total_cmp);
@@ -44,6 +49,7 @@ pub fn measure(mut step: impl FnMut() -> Result<()>, steps: Option<usize>, secon
         steps,
         peak_rss: peak_memory().unwrap_or(0),
         first: first_profile,
+        planned_peak,
     })
 }
 

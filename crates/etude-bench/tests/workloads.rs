@@ -21,8 +21,9 @@ fn models_are_pytorchs_and_learn() {
         for (number, loss) in theirs.iter().enumerate() {
             let ours = task.step().unwrap();
             // The forward pass differs by rounding. Adam's first steps are as long for a gradient that is all rounding as
-            // for any other, so later losses differ by more; as a share of the first, since some fall by a thousand.
-            let tolerance = if number == 0 { 1e-5 } else { 1e-4 } * theirs[0];
+            // for any other, so later losses differ by more; as a share of the first, since some fall by a thousand. With
+            // Winograd's convolutions resnet18 is 2.3e-4 off at the second step, without them 3e-6.
+            let tolerance = if number == 0 { 1e-5 } else { 5e-4 } * theirs[0];
             assert!((ours - loss).abs() < tolerance, "{name}, step {number}: {ours}, PyTorch {loss}");
         }
         let last = (0..3).map(|_| task.step().unwrap()).last().unwrap();

@@ -173,7 +173,7 @@ fn timing_json(job: Job, timing: &Timing) -> Value {
         "first_ms": rounded(timing.first_ms),
         "steps": timing.steps,
         "peak_rss_mb": timing.peak_rss >> 20,
-        "planned_peak_mb": rounded(timing.first.planned_peak as f64 / (1 << 20) as f64),
+        "planned_peak_mb": rounded(timing.planned_peak as f64 / (1 << 20) as f64),
     });
     if let Job::Evaluate(_, batch) = job {
         line["batch"] = batch.into();

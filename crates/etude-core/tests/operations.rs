@@ -209,7 +209,7 @@ fn check_along(name: &str, case: &Case, shapes: &[Shape]) -> bool {
         }
         let second = total.backward().unwrap_or_else(|error| panic!("{name}: second gradient: {error}"));
         let second: Vec<Tensor> =
-            variables.iter().map(|v| second.get(v).map_or_else(|| v.zeros_like(), |g| settled(g))).collect();
+            variables.iter().map(|v| second.get(v).map_or_else(|| v.zeros_like(), settled)).collect();
         let other: Vec<Tensor> = shapes.iter().map(|shape| draw(shape, -1.0, 1.0)).collect();
         let Some(wanted) = along(&|x| inner(&slopes(x), &direction), &x, &other) else { return false };
         near("the second slope", inner(&second, &other), wanted);

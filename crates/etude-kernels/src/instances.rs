@@ -25,12 +25,10 @@ pub struct Floats<T: 'static> {
     pub(crate) softmax_log_softmax: fn(usize, usize, &[T], &mut [T]),
     pub(crate) softmax_softmax_backward: fn(usize, usize, &[T], &[T], &mut [T]),
     pub(crate) softmax_log_softmax_backward: fn(usize, usize, &[T], &[T], &mut [T]),
-    pub(crate) norm_layer_norm: fn(usize, usize, f64, &[T], Option<&[T]>, Option<&[T]>, &mut [T], &mut [T], &mut [T]),
+    pub(crate) norm_layer_norm_statistics: fn(usize, usize, f64, &[T], &mut [T], &mut [T]),
     pub(crate) norm_layer_norm_backward:
         fn(usize, usize, &[T], Option<&[T]>, &[T], &[T], &[T], &mut [T], &mut [T], &mut [T]),
     pub(crate) norm_batch_norm_statistics: fn(usize, usize, usize, &[T], &mut [T], &mut [T]),
-    pub(crate) norm_batch_norm_apply:
-        fn(usize, usize, usize, f64, &[T], &[T], &[T], Option<&[T]>, Option<&[T]>, &mut [T]),
     pub(crate) norm_batch_norm_backward:
         fn(usize, usize, usize, f64, &[T], &[T], &[T], Option<&[T]>, &[T], &mut [T], &mut [T], &mut [T]),
     pub(crate) recurrent_lstm_forward:
@@ -81,10 +79,9 @@ impl<T: Float> Floats<T> {
         softmax_log_softmax: softmax::log_softmax_body::<T>,
         softmax_softmax_backward: softmax::softmax_backward_body::<T>,
         softmax_log_softmax_backward: softmax::log_softmax_backward_body::<T>,
-        norm_layer_norm: norm::layer_norm_body::<T>,
+        norm_layer_norm_statistics: norm::layer_norm_statistics_body::<T>,
         norm_layer_norm_backward: norm::layer_norm_backward_body::<T>,
         norm_batch_norm_statistics: norm::batch_norm_statistics_body::<T>,
-        norm_batch_norm_apply: norm::batch_norm_apply_body::<T>,
         norm_batch_norm_backward: norm::batch_norm_backward_body::<T>,
         recurrent_lstm_forward: recurrent::lstm_forward_body::<T>,
         recurrent_lstm_backward: recurrent::lstm_backward_body::<T>,

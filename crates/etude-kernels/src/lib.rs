@@ -15,6 +15,7 @@ pub mod ctc;
 pub mod element;
 pub mod index;
 mod instances;
+mod lines;
 pub mod math;
 pub mod matmul;
 pub mod memory;
@@ -31,5 +32,5 @@ pub mod threads;
 pub mod tile;
 
 pub use element::{DType, Element, Float};
-pub use memory::Buffer;
+pub use memory::{Arena, Buffer};
 pub use peak::{Cost, Peak};

@@ -12,116 +12,65 @@ const TASK: usize = 1 << 14;
 /// Partial sums of a contiguous run.
 const LANES: usize = 8;
 
-/// `y = (x − mean)/√(variance + epsilon)·gamma + beta` for each row of `[rows, width]`, with the row's own mean and biased
-/// variance. Also gives each row's mean and `1/√(variance + epsilon)`, which the gradient needs.
-///
-/// gamma and beta are `[width]`; without them 1 and 0.
-pub fn layer_norm<T: Float>(
+/// Mean and `1/√(variance + epsilon)`, of the biased variance, of each row of `[rows, width]`.
+pub fn layer_norm_statistics<T: Float>(
     rows: usize,
     width: usize,
     epsilon: f64,
     x: &[T],
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    y: &mut [T],
     mean: &mut [T],
     inverse_std: &mut [T],
 ) {
-    (T::floats().norm_layer_norm)(rows, width, epsilon, x, gamma, beta, y, mean, inverse_std)
+    (T::floats().norm_layer_norm_statistics)(rows, width, epsilon, x, mean, inverse_std)
 }
 
-/// The body of [`layer_norm`], compiled once for each type in this crate.
-pub(crate) fn layer_norm_body<T: Float>(
+/// The body of [`layer_norm_statistics`], compiled once for each type in this crate.
+pub(crate) fn layer_norm_statistics_body<T: Float>(
     rows: usize,
     width: usize,
     epsilon: f64,
     x: &[T],
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    y: &mut [T],
     mean: &mut [T],
     inverse_std: &mut [T],
 ) {
-    assert!(x.len() == rows * width && y.len() == x.len(), "x and y are [rows, width]");
+    assert!(x.len() == rows * width, "x is [rows, width]");
     assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
-    assert!([gamma, beta].iter().flatten().all(|p| p.len() == width), "gamma and beta are [width]");
     let each = (TASK / width.max(1)).max(1);
-    let outs = [y, mean, inverse_std].map(|out| SendPointer(out.as_mut_ptr()));
+    let outs = [mean, inverse_std].map(|out| SendPointer(out.as_mut_ptr()));
     parallel(rows.div_ceil(each), |task| {
         let (first, count) = (task * each, each.min(rows - task * each));
-        // SAFETY: each task has rows of its own, which lie inside the three outputs by the asserts above.
-        let [y, mean, inverse_std] = unsafe {
-            [part(&outs[0], first * width, count * width), part(&outs[1], first, count), part(&outs[2], first, count)]
-        };
+        // SAFETY: each task has rows of its own, which lie inside the outputs by the asserts above.
+        let [mean, inverse_std] = unsafe { [part(&outs[0], first, count), part(&outs[1], first, count)] };
         let x = &x[first * width..][..count * width];
         #[cfg(target_arch = "x86_64")]
         if has_avx2_fma() {
             // SAFETY: the processor has what the function is compiled for.
-            unsafe { layer_rows_avx2(width, epsilon, x, gamma, beta, y, mean, inverse_std) };
+            unsafe { row_statistics_avx2(width, epsilon, x, mean, inverse_std) };
             return;
         }
-        layer_rows(width, epsilon, x, gamma, beta, y, mean, inverse_std);
+        row_statistics(width, epsilon, x, mean, inverse_std);
     });
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn layer_rows_avx2<T: Float>(
-    width: usize,
-    epsilon: f64,
-    x: &[T],
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    y: &mut [T],
-    mean: &mut [T],
-    inverse_std: &mut [T],
-) {
-    layer_rows(width, epsilon, x, gamma, beta, y, mean, inverse_std);
+fn row_statistics_avx2<T: Float>(width: usize, epsilon: f64, x: &[T], mean: &mut [T], inverse_std: &mut [T]) {
+    row_statistics(width, epsilon, x, mean, inverse_std);
 }
 
 #[inline(always)]
-fn layer_rows<T: Float>(
-    width: usize,
-    epsilon: f64,
-    x: &[T],
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    y: &mut [T],
-    mean: &mut [T],
-    inverse_std: &mut [T],
-) {
+fn row_statistics<T: Float>(width: usize, epsilon: f64, x: &[T], mean: &mut [T], inverse_std: &mut [T]) {
     let per_element = T::from_f64(1.0 / width as f64);
     for r in 0..mean.len() {
-        let (x, y) = (&x[r * width..][..width], &mut y[r * width..][..width]);
+        let x = &x[r * width..][..width];
         // The second pass also corrects the rounding of the first pass's mean.
         let (sum, _) = sums(x, T::ZERO);
         let rough = sum * per_element;
         let (sum, squares) = sums(x, rough);
         let shift = sum * per_element;
-        let centre = rough + shift;
         let variance = squares * per_element - shift * shift;
         let variance = if variance < T::ZERO { T::ZERO } else { variance };
-        let inverse = T::ONE / (variance + T::from_f64(epsilon)).sqrt();
-        (mean[r], inverse_std[r]) = (centre, inverse);
-        match (gamma, beta) {
-            (Some(gamma), Some(beta)) => {
-                let (gamma, beta) = (&gamma[..width], &beta[..width]);
-                for i in 0..width {
-                    y[i] = (x[i] - centre) * inverse * gamma[i] + beta[i];
-                }
-            }
-            _ => {
-                for i in 0..width {
-                    y[i] = (x[i] - centre) * inverse;
-                }
-                if let Some(gamma) = gamma {
-                    y.iter_mut().zip(gamma).for_each(|(y, &gamma)| *y = *y * gamma);
-                }
-                if let Some(beta) = beta {
-                    y.iter_mut().zip(beta).for_each(|(y, &beta)| *y += beta);
-                }
-            }
-        }
+        (mean[r], inverse_std[r]) = (rough + shift, T::ONE / (variance + T::from_f64(epsilon)).sqrt());
     }
 }
 
@@ -159,7 +108,7 @@ fn fold<T: Float, const N: usize>(mut lanes: [T; N]) -> T {
     lanes[0]
 }
 
-/// The gradients of [`layer_norm`] from its input and the statistics it gave.
+/// The gradients of `(x − mean)/√(variance + epsilon)·gamma + beta` by row, from x and [`layer_norm_statistics`].
 ///
 /// With `x̂ = (x − mean)·inverse_std` and `g = gy·gamma`: `gx = inverse_std·(g − mean(g) − x̂·mean(g·x̂))`,
 /// `ggamma = Σ_rows gy·x̂`, `gbeta = Σ_rows gy`, both `[width]`. Row sums are made in blocks that depend on sizes alone.
@@ -331,47 +280,6 @@ pub(crate) fn batch_norm_statistics_body<T: Float>(
     }
 }
 
-/// `y = (x − mean)/√(variance + epsilon)·gamma + beta` over `[batch, channels, spatial]`; the others are `[channels]`,
-/// without gamma and beta 1 and 0.
-pub fn batch_norm_apply<T: Float>(
-    batch: usize,
-    channels: usize,
-    spatial: usize,
-    epsilon: f64,
-    x: &[T],
-    mean: &[T],
-    variance: &[T],
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    y: &mut [T],
-) {
-    (T::floats().norm_batch_norm_apply)(batch, channels, spatial, epsilon, x, mean, variance, gamma, beta, y)
-}
-
-/// The body of [`batch_norm_apply`], compiled once for each type in this crate.
-pub(crate) fn batch_norm_apply_body<T: Float>(
-    batch: usize,
-    channels: usize,
-    spatial: usize,
-    epsilon: f64,
-    x: &[T],
-    mean: &[T],
-    variance: &[T],
-    gamma: Option<&[T]>,
-    beta: Option<&[T]>,
-    y: &mut [T],
-) {
-    let layout = Layout::new(batch, channels, spatial, x.len());
-    assert!(y.len() == x.len() && mean.len() == channels && variance.len() == channels, "sizes of batch_norm_apply");
-    let lines = (0..channels).map(|c| Line {
-        centre: mean[c],
-        slope: T::from_f64(scale(variance[c], epsilon, gamma, c)),
-        weight: T::ZERO,
-        offset: beta.map_or(T::ZERO, |beta| beta[c]),
-    });
-    layout.apply::<T, false>(x, x, &lines.collect::<Vec<_>>(), y);
-}
-
 /// `gamma[c]/√(variance + epsilon)`.
 fn scale<T: Float>(variance: T, epsilon: f64, gamma: Option<&[T]>, c: usize) -> f64 {
     gamma.map_or(1.0, |gamma| gamma[c].to_f64()) / (variance.to_f64() + epsilon).sqrt()
@@ -433,7 +341,7 @@ pub(crate) fn batch_norm_backward_body<T: Float>(
             offset: T::from_f64(-slope * plain / n),
         });
     }
-    layout.apply::<T, true>(x, gy, &lines, gx);
+    layout.apply(x, gy, &lines, gx);
 }
 
 /// How channels lie in memory. Long runs of one channel are worked on run by run; short ones, as of features without
@@ -558,8 +466,8 @@ impl Layout {
         (0..width).for_each(|j| out[j] = [plain[j], weighted[j]]);
     }
 
-    /// `out = (x − centre)·slope + offset`, and `+ g·weight` if `GRADIENT`, with each channel's line.
-    fn apply<T: Float, const GRADIENT: bool>(&self, x: &[T], g: &[T], lines: &[Line<T>], out: &mut [T]) {
+    /// `out = (x − centre)·slope + offset + g·weight` with each channel's line.
+    fn apply<T: Float>(&self, x: &[T], g: &[T], lines: &[Line<T>], out: &mut [T]) {
         if x.is_empty() {
             return;
         }
@@ -577,10 +485,10 @@ impl Layout {
             #[cfg(target_arch = "x86_64")]
             if has_avx2_fma() {
                 // SAFETY: the processor has what the function is compiled for.
-                unsafe { apply_avx2::<T, GRADIENT>(run, first, x, g, lines, columns.as_ref(), out) };
+                unsafe { apply_avx2(run, first, x, g, lines, columns.as_ref(), out) };
                 return;
             }
-            apply_runs::<T, GRADIENT>(run, first, x, g, lines, columns.as_ref(), out);
+            apply_runs(run, first, x, g, lines, columns.as_ref(), out);
         });
     }
 }
@@ -601,7 +509,7 @@ fn sums_avx2<T: Float, const GRADIENT: bool>(
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn apply_avx2<T: Float, const GRADIENT: bool>(
+fn apply_avx2<T: Float>(
     run: usize,
     first: usize,
     x: &[T],
@@ -610,12 +518,12 @@ fn apply_avx2<T: Float, const GRADIENT: bool>(
     columns: Option<&[Vec<T>; 4]>,
     out: &mut [T],
 ) {
-    apply_runs::<T, GRADIENT>(run, first, x, g, lines, columns, out);
+    apply_runs(run, first, x, g, lines, columns, out);
 }
 
 /// Runs of `run` elements, the first being run number `first`: each a channel's, or with `columns` a whole row.
 #[inline(always)]
-fn apply_runs<T: Float, const GRADIENT: bool>(
+fn apply_runs<T: Float>(
     run: usize,
     first: usize,
     x: &[T],
@@ -629,14 +537,12 @@ fn apply_runs<T: Float, const GRADIENT: bool>(
         if let Some(columns) = columns {
             let [centre, slope, weight, offset] = columns.each_ref().map(|column| &column[..run]);
             for i in 0..run {
-                let value = (x[i] - centre[i]) * slope[i] + offset[i];
-                out[i] = if GRADIENT { value + g[i] * weight[i] } else { value };
+                out[i] = (x[i] - centre[i]) * slope[i] + offset[i] + g[i] * weight[i];
             }
         } else {
             let line = lines[(first + index) % lines.len()];
             for i in 0..run {
-                let value = (x[i] - line.centre) * line.slope + line.offset;
-                out[i] = if GRADIENT { value + g[i] * line.weight } else { value };
+                out[i] = (x[i] - line.centre) * line.slope + line.offset + g[i] * line.weight;
             }
         }
     }

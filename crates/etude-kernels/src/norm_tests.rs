@@ -7,10 +7,6 @@ fn widen(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| v as f64).collect()
 }
 
-fn narrow(x: &[f64]) -> Vec<f32> {
-    x.iter().map(|&v| v as f32).collect()
-}
-
 /// Mean and biased variance in two passes.
 fn moments(x: &[f64]) -> (f64, f64) {
     let mean = x.iter().sum::<f64>() / x.len() as f64;
@@ -20,36 +16,39 @@ fn moments(x: &[f64]) -> (f64, f64) {
 const ROWS: [(usize, usize); 8] = [(0, 5), (1, 1), (3, 2), (5, 16), (7, 17), (2, 101), (3000, 10), (67, 1009)];
 
 #[test]
-fn layer_norm_follows_its_definition() {
+fn layer_norm_statistics_follow_their_definition() {
     for (rows, width) in ROWS {
         let x: Vec<f32> = normals_f32(1, rows * width).iter().map(|v| v * 0.7 + 30.0).collect();
-        let (gamma, beta) = (normals_f32(2, width), normals_f32(3, width));
-        for (gamma, beta) in
-            [(Some(&gamma[..]), Some(&beta[..])), (Some(&gamma[..]), None), (None, Some(&beta[..])), (None, None)]
-        {
-            let all = on_any_threads(|| {
-                let mut y = vec![9.0; rows * width];
-                let (mut mean, mut inverse) = (vec![9.0; rows], vec![9.0; rows]);
-                layer_norm(rows, width, 1e-5, &x, gamma, beta, &mut y, &mut mean, &mut inverse);
-                [y, mean, inverse].concat()
-            });
-            let wide = widen(&x);
-            for r in 0..rows {
-                let row = &wide[r * width..][..width];
-                let (mean, variance) = moments(row);
-                let inverse = 1.0 / (variance + 1e-5).sqrt();
-                // Half an ulp of values near 30 is 1e-6; it enters y through the mean, times inverse.
-                assert!((all[rows * width + r] as f64 - mean).abs() < 2e-6);
-                assert!((all[rows * width + rows + r] as f64 / inverse - 1.0).abs() < 1e-6);
-                for i in 0..width {
-                    let (gamma, beta) = (gamma.map_or(1.0, |g| g[i] as f64), beta.map_or(0.0, |b| b[i] as f64));
-                    let normal = (row[i] - mean) * inverse;
-                    let bound = gamma.abs() * (2e-6 * inverse + 1e-6 * normal.abs()) + 1e-7 * beta.abs() + 1e-7;
-                    assert!((all[r * width + i] as f64 - (normal * gamma + beta)).abs() < bound);
-                }
-            }
+        let all = on_any_threads(|| {
+            let (mut mean, mut inverse) = (vec![9.0; rows], vec![9.0; rows]);
+            layer_norm_statistics(rows, width, 1e-5, &x, &mut mean, &mut inverse);
+            [mean, inverse].concat()
+        });
+        let wide = widen(&x);
+        for r in 0..rows {
+            let (mean, variance) = moments(&wide[r * width..][..width]);
+            let inverse = 1.0 / (variance + 1e-5).sqrt();
+            // Half an ulp of values near 30 is 1e-6.
+            assert!((all[r] as f64 - mean).abs() < 2e-6);
+            assert!((all[rows + r] as f64 / inverse - 1.0).abs() < 1e-6);
         }
     }
+}
+
+/// `(x − mean)·inverse·gamma + beta` of rows, and the statistics.
+fn layer_norm<T: Float>(
+    (rows, width): (usize, usize),
+    x: &[T],
+    gamma: Option<&[T]>,
+    beta: Option<&[T]>,
+) -> (Vec<T>, Vec<T>, Vec<T>) {
+    let (mut mean, mut inverse) = (vec![T::ZERO; rows], vec![T::ZERO; rows]);
+    layer_norm_statistics(rows, width, 0.1, x, &mut mean, &mut inverse);
+    let y = x.iter().enumerate().map(|(i, &x)| {
+        let normal = (x - mean[i / width]) * inverse[i / width];
+        gamma.map_or(normal, |gamma| normal * gamma[i % width]) + beta.map_or(T::ZERO, |beta| beta[i % width])
+    });
+    (y.collect(), mean, inverse)
 }
 
 /// Checks every gradient in `got` against two-sided differences of `value` at `at`.
@@ -70,9 +69,8 @@ fn layer_norm_gradients_agree_with_differences() {
         let (gamma, beta) = (normals(3, width), normals(4, width));
         for affine in [false, true] {
             let forward = |x: &[f64], gamma: &[f64], beta: &[f64]| {
-                let (mut y, mut mean, mut inverse) = (vec![0.0; x.len()], vec![0.0; rows], vec![0.0; rows]);
                 let (gamma, beta) = if affine { (Some(gamma), Some(beta)) } else { (None, None) };
-                layer_norm(rows, width, 1e-1, x, gamma, beta, &mut y, &mut mean, &mut inverse);
+                let (y, mean, inverse) = layer_norm((rows, width), x, gamma, beta);
                 (y.iter().zip(&gy).map(|(y, g)| y * g).sum::<f64>(), mean, inverse)
             };
             let (_, mean, inverse) = forward(&x, &gamma, &beta);
@@ -92,8 +90,7 @@ fn layer_norm_gradients_agree_with_differences() {
 fn layer_norm_gradients_in_f32_follow_those_in_f64() {
     for (rows, width) in ROWS {
         let (x, gy, gamma) = (normals_f32(1, rows * width), normals_f32(2, rows * width), normals_f32(3, width));
-        let (mut y, mut mean, mut inverse) = (vec![0.0; x.len()], vec![0.0; rows], vec![0.0; rows]);
-        layer_norm(rows, width, 0.1, &x, None, None, &mut y, &mut mean, &mut inverse);
+        let (_, mean, inverse) = layer_norm((rows, width), &x, None, None);
         let got = on_any_threads(|| {
             let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; x.len()], vec![9.0; width], vec![9.0; width]);
             layer_norm_backward(rows, width, &x, Some(&gamma), &mean, &inverse, &gy, &mut gx, &mut ggamma, &mut gbeta);
@@ -157,41 +154,20 @@ fn batch_statistics_keep_their_digits_when_the_mean_is_large() {
 }
 
 #[test]
-fn batch_norm_follows_its_definition() {
-    for (batch, channels, spatial) in SHAPES {
-        let x = narrow(&normals(2, batch * channels * spatial));
-        let [gamma, beta, mean] = [3, 4, 5].map(|seed| normals_f32(seed, channels));
-        let variance: Vec<f32> = normals_f32(6, channels).iter().map(|v| v * v).collect();
-        for affine in [false, true] {
-            let (weights, offsets) = if affine { (Some(&gamma[..]), Some(&beta[..])) } else { (None, None) };
-            let y = on_any_threads(|| {
-                let mut y = vec![9.0; x.len()];
-                batch_norm_apply(batch, channels, spatial, 1e-3, &x, &mean, &variance, weights, offsets, &mut y);
-                y
-            });
-            for (i, &y) in y.iter().enumerate() {
-                let c = i / spatial % channels;
-                let (gamma, beta) = if affine { (gamma[c] as f64, beta[c] as f64) } else { (1.0, 0.0) };
-                let normal = (x[i] as f64 - mean[c] as f64) / (variance[c] as f64 + 1e-3).sqrt();
-                let bound = 3e-7 * (normal * gamma).abs() + 1e-7 * beta.abs() + 1e-12;
-                assert!((y as f64 - (normal * gamma + beta)).abs() < bound);
-            }
-        }
-    }
-}
-
-#[test]
 fn batch_norm_gradients_agree_with_differences() {
     for (batch, channels, spatial) in [(2, 3, 1), (5, 1, 7), (3, 2, 5), (1, 2, 139)] {
         let length = batch * channels * spatial;
         let (x, gy, gamma, beta) = (normals(1, length), normals(2, length), normals(3, channels), normals(4, channels));
         for affine in [false, true] {
             let forward = |x: &[f64], gamma: &[f64], beta: &[f64]| {
-                let (mut y, mut mean, mut variance) = (vec![0.0; length], vec![0.0; channels], vec![0.0; channels]);
+                let (mut mean, mut variance) = (vec![0.0; channels], vec![0.0; channels]);
                 batch_norm_statistics(batch, channels, spatial, x, &mut mean, &mut variance);
-                let (gamma, beta) = if affine { (Some(gamma), Some(beta)) } else { (None, None) };
-                batch_norm_apply(batch, channels, spatial, 0.1, x, &mean, &variance, gamma, beta, &mut y);
-                (y.iter().zip(&gy).map(|(y, g)| y * g).sum::<f64>(), mean, variance)
+                let y = x.iter().enumerate().map(|(i, x)| {
+                    let c = i / spatial % channels;
+                    let normal = (x - mean[c]) / (variance[c] + 0.1).sqrt();
+                    if affine { normal * gamma[c] + beta[c] } else { normal }
+                });
+                (y.zip(&gy).map(|(y, g)| y * g).sum::<f64>(), mean, variance)
             };
             let (_, mean, variance) = forward(&x, &gamma, &beta);
             let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; length], vec![9.0; channels], vec![9.0; channels]);

@@ -1,4 +1,4 @@
-//! Fourth pass: elementwise items that run over the same shape and can run at the same time become one tile program;
+//! Fifth pass: elementwise items that run over the same shape and can run at the same time become one tile program;
 //! a fold whose input comes from such a group becomes its tail.
 //!
 //! Time is counted in steps: an item runs one step after its inputs, except that elementwise work of one shape shares a
@@ -32,7 +32,7 @@ pub(crate) fn direct(items: &Items, input: &Located, shape: &crate::Shape) -> Op
 }
 
 /// Which items read each item.
-fn users(items: &Items) -> Vec<Vec<usize>> {
+pub(super) fn users(items: &Items) -> Vec<Vec<usize>> {
     let mut users = vec![Vec::new(); items.items.len()];
     for (at, item) in items.items.iter().enumerate() {
         for input in &item.inputs {
@@ -45,7 +45,7 @@ fn users(items: &Items) -> Vec<Vec<usize>> {
 }
 
 /// Which items hold a wanted result.
-fn wanted(items: &Items) -> Vec<bool> {
+pub(super) fn wanted(items: &Items) -> Vec<bool> {
     let mut wanted = vec![false; items.items.len()];
     for place in items.roots.iter().flatten() {
         if let Base::Item(item, _) = place.base {
@@ -65,14 +65,26 @@ fn distance(items: &Items, from: usize, to: usize) -> i32 {
     !shared as i32
 }
 
-fn times(items: &Items, users: &[Vec<usize>], wanted: &[bool]) -> Vec<i32> {
-    let mut times = vec![0i32; items.items.len()];
+/// The step each item can run at, given its inputs and a step it does not run before.
+fn earliest(items: &Items, least: Vec<i32>) -> Vec<i32> {
+    let mut times = least;
     for (at, item) in items.items.iter().enumerate() {
         for input in &item.inputs {
             if let Base::Item(from, _) = input.base {
                 times[at] = times[at].max(times[from] + distance(items, from, at));
             }
         }
+    }
+    times
+}
+
+/// The step each item runs at.
+pub(super) fn times(items: &Items, users: &[Vec<usize>], wanted: &[bool]) -> Vec<i32> {
+    let mut times = earliest(items, vec![0i32; items.items.len()]);
+    if !items.later.is_empty() {
+        let mut least = vec![0; times.len()];
+        items.later.iter().for_each(|&(at, other)| least[at] = least[at].max(times[other] + 1));
+        times = earliest(items, least);
     }
     // From the back: as late as the users allow.
     for at in (0..items.items.len()).rev() {

@@ -122,6 +122,8 @@ fn binary_name(op: etude_kernels::tile::BinaryOp) -> &'static str {
 pub(crate) struct Items {
     pub items: Vec<Item>,
     pub roots: Vec<Vec<Located>>,
+    /// Pairs of items of which the first had better run after the second, though it does not read it.
+    pub later: Vec<(usize, usize)>,
     /// Which leaves may be overwritten.
     pub donated: Vec<bool>,
     /// Numbers the plan brings itself.

@@ -1,9 +1,9 @@
-//! Seventh pass: which storage each result lives in, from its first writer to its last reader. Buffers that nobody else
+//! Eighth pass: which storage each result lives in, from its first writer to its last reader. Buffers that nobody else
 //! holds are overwritten in place.
 
 use super::graph::{Base, Items, Located};
 use super::lower::{Draft, DraftWork};
-use super::plan::{Action, KernelInput, Place, Plan, Slot, Step, TileInput};
+use super::plan::{Action, Home, KernelInput, Place, Plan, Slot, Step, TileInput};
 use crate::Window;
 use std::collections::HashMap;
 
@@ -16,7 +16,10 @@ pub(crate) fn place(items: &Items, drafts: Vec<Draft>) -> Result<Plan, String> {
     }
     let root = |place: &Located| (memory.place_of(place.base), place.window);
     let roots = items.roots.iter().map(|places| places.iter().map(root).collect()).collect();
-    Ok(Plan { steps, roots, peak_bytes: memory.peak, slots: memory.slots, constants: items.constants.clone() })
+    let arena = memory.pack();
+    let own = memory.slots.iter().filter(|slot| slot.home == Home::Own).map(|slot| slot.bytes);
+    let peak_bytes = arena + own.sum::<usize>();
+    Ok(Plan { steps, roots, arena, peak_bytes, slots: memory.slots, constants: items.constants.clone() })
 }
 
 struct Memory {
@@ -24,10 +27,8 @@ struct Memory {
     last_read: HashMap<Base, usize>,
     homes: HashMap<Base, usize>,
     slots: Vec<Slot>,
-    /// Slots nothing lives in, that may be used again.
-    free: Vec<usize>,
-    live: usize,
-    peak: usize,
+    /// The first and the last step that each slot must be there for.
+    lives: Vec<(usize, usize)>,
 }
 
 impl Memory {
@@ -41,7 +42,7 @@ impl Memory {
         for place in items.roots.iter().flatten() {
             last_read.insert(place.base, usize::MAX);
         }
-        Memory { last_read, homes: HashMap::new(), slots: Vec::new(), free: Vec::new(), live: 0, peak: 0 }
+        Memory { last_read, homes: HashMap::new(), slots: Vec::new(), lives: Vec::new() }
     }
 
     fn place_of(&self, base: Base) -> Place {
@@ -61,7 +62,7 @@ impl Memory {
                 && !self.homes.contains_key(&input.base)
             {
                 let bytes = input.window.shape.count() * input.dtype.size();
-                self.adopt(input, index, bytes, items);
+                self.adopt(input, index, bytes, items, now);
             }
         }
         let mut in_place = vec![None; draft.inputs.len()];
@@ -75,14 +76,17 @@ impl Memory {
                 Some(input) => {
                     in_place[input] = Some(output);
                     taken.push(draft.inputs[input].base);
-                    self.homes[&draft.inputs[input].base]
+                    let slot = self.homes[&draft.inputs[input].base];
+                    if outlives && let Home::Arena(_) = self.slots[slot].home {
+                        self.slots[slot].home = Home::Own;
+                    }
+                    slot
                 }
-                None => self.take(meta.bytes(), outlives),
+                None => self.take(meta.bytes(), outlives, now),
             };
             self.homes.insert(base, slot);
             slots.push(slot);
         }
-        self.peak = self.peak.max(self.live);
         let (inputs, places): (Vec<Located>, Vec<Place>) =
             draft.inputs.iter().map(|input| (*input, self.input_place(input.base))).unzip();
         let action = match draft.work {
@@ -115,27 +119,33 @@ impl Memory {
                 Action::Kernel { source: source.clone(), inputs: inputs.iter().zip(&places).map(argument).collect() }
             }
         };
+        let known = match &action {
+            Action::Tile { prepared, .. } => prepared.known().map(String::from),
+            Action::Kernel { .. } => None,
+        };
         // Whatever was read for the last time gives its storage back, unless an output lives in it now.
         let mut ended: Vec<Base> = draft.inputs.iter().map(|input| input.base).collect();
         ended.extend(draft.outputs.iter().map(|&(item, number)| Base::Item(item, number)));
         ended.sort_unstable();
         ended.dedup();
+        let mut frees = Vec::new();
         for base in ended {
             let over = self.last_read.get(&base).is_none_or(|&last| last == now);
             if over
                 && !taken.contains(&base)
                 && let Some(&slot) = self.homes.get(&base)
             {
-                self.free.push(slot);
-                self.live -= self.slots[slot].bytes;
+                self.lives[slot].1 = now;
+                frees.push(slot);
             }
         }
         let item = &items.items[draft.item];
         Ok(Step {
             action,
             outputs: slots,
+            frees,
             metas: draft.metas,
-            name: draft.name,
+            name: known.unwrap_or(draft.name),
             location: item.location,
             scope: item.scope.clone(),
         })
@@ -149,12 +159,12 @@ impl Memory {
     }
 
     /// A donated leaf's buffer becomes a slot.
-    fn adopt(&mut self, input: &Located, index: usize, bytes: usize, items: &Items) {
+    fn adopt(&mut self, input: &Located, index: usize, bytes: usize, items: &Items, now: usize) {
         let whole = items.roots.iter().flatten().all(|place| place.base != input.base);
         debug_assert!(whole, "a donated leaf is not itself wanted");
-        self.slots.push(Slot { bytes, donated: Some(index) });
+        self.slots.push(Slot { bytes, home: Home::Donated(index) });
+        self.lives.push((now, usize::MAX));
         self.homes.insert(input.base, self.slots.len() - 1);
-        self.live += bytes;
     }
 
     /// An input of a tile program whose storage output number `output` may overwrite: read here for the last time, whole,
@@ -172,7 +182,7 @@ impl Memory {
         if !reduced.is_empty() || bytes == 0 {
             return None;
         }
-        (0..draft.inputs.len()).find(|&at| {
+        let can = |&at: &usize| {
             let input = &draft.inputs[at];
             let Some(&slot) = self.homes.get(&input.base) else { return false };
             let last = self.last_read.get(&input.base) == Some(&now);
@@ -180,35 +190,49 @@ impl Memory {
             let whole = input.window == Window::contiguous(input.window.shape);
             let own = self.slots[slot].bytes == bytes && input.dtype.size() * input.window.shape.count() == bytes;
             let same = program.inputs[at].size() == program.outputs[output].size();
-            let fits = !outlives || self.slots[slot].bytes == bytes;
-            last && once && whole && own && same && fits && !taken.contains(&input.base)
-        })
+            last && once && whole && own && same && !taken.contains(&input.base)
+        };
+        // What outlives the plan had best live in storage that was there before: a weight in the place of the weight.
+        let stays = |&at: &usize| !matches!(self.slots[self.homes[&draft.inputs[at].base]].home, Home::Arena(_));
+        let mut all = (0..draft.inputs.len()).filter(can);
+        let first = all.clone().next();
+        if outlives { all.find(stays).or(first) } else { first }
     }
 
-    /// A slot of at least `bytes`. Results that outlive the plan get storage of their own.
-    fn take(&mut self, bytes: usize, outlives: bool) -> usize {
-        if !outlives {
-            let fits = |&(_, &slot): &(usize, &usize)| self.slots[slot].bytes >= bytes;
-            let smallest = self.free.iter().enumerate().filter(fits).min_by_key(|(_, slot)| self.slots[**slot].bytes);
-            if let Some((at, _)) = smallest.filter(|(_, slot)| self.slots[**slot].bytes <= 2 * bytes.max(4096)) {
-                let slot = self.free.swap_remove(at);
-                self.live += self.slots[slot].bytes;
-                return slot;
-            }
-            // A smaller scratch slot may grow: its size is only the most it ever holds.
-            let scratch = |&(_, &slot): &(usize, &usize)| {
-                self.slots[slot].donated.is_none() && 2 * self.slots[slot].bytes >= bytes
-            };
-            let largest = self.free.iter().enumerate().filter(scratch).max_by_key(|(_, slot)| self.slots[**slot].bytes);
-            if let Some((at, _)) = largest {
-                let slot = self.free.swap_remove(at);
-                self.slots[slot].bytes = self.slots[slot].bytes.max(bytes);
-                self.live += self.slots[slot].bytes;
-                return slot;
-            }
-        }
-        self.slots.push(Slot { bytes, donated: None });
-        self.live += bytes;
+    /// A new slot. Results that outlive the plan get storage of their own.
+    fn take(&mut self, bytes: usize, outlives: bool, now: usize) -> usize {
+        self.slots.push(Slot { bytes, home: if outlives { Home::Own } else { Home::Arena(0) } });
+        self.lives.push((now, usize::MAX));
         self.slots.len() - 1
+    }
+
+    /// Gives every slot of the arena its place and returns the arena's size: the largest first, each as low as those
+    /// that live at the same time allow (Pisarchyk and Lee, 2020).
+    fn pack(&mut self) -> usize {
+        let mut wanting: Vec<usize> =
+            (0..self.slots.len()).filter(|&slot| matches!(self.slots[slot].home, Home::Arena(_))).collect();
+        wanting.sort_by_key(|&slot| (std::cmp::Reverse(self.slots[slot].bytes), slot));
+        // Placed slots by offset: offset, end, slot.
+        let mut placed: Vec<(usize, usize, usize)> = Vec::with_capacity(wanting.len());
+        let mut size = 0;
+        for slot in wanting {
+            let (bytes, (from, to)) = (self.slots[slot].bytes.next_multiple_of(64), self.lives[slot]);
+            let mut offset = 0;
+            for &(start, end, other) in &placed {
+                let (other_from, other_to) = self.lives[other];
+                if from > other_to || other_from > to {
+                    continue;
+                }
+                if start >= offset + bytes {
+                    break;
+                }
+                offset = offset.max(end);
+            }
+            self.slots[slot].home = Home::Arena(offset);
+            size = size.max(offset + bytes);
+            let at = placed.partition_point(|&(start, ..)| start < offset);
+            placed.insert(at, (offset, offset + bytes, slot));
+        }
+        size
     }
 }

@@ -3,16 +3,18 @@
 //! 1. [`expand`]: composites are written out as what they mean;
 //! 2. [`simplify`]: common subexpressions are shared, no-ops disappear;
 //! 3. [`views`]: views become windows, copies are put in where strides cannot say a view;
-//! 4. [`fuse`]: elementwise items and folds are grouped into tile programs;
-//! 5. [`order`]: groups are put in the order they run in, so that little is alive at once;
-//! 6. [`lower`]: groups are written as tile programs and kernel calls;
-//! 7. [`memory`]: results are given storage, in place where nobody else holds it;
+//! 4. [`keep`]: what is read again much later is kept or computed anew, whichever keeps fewer bytes;
+//! 5. [`fuse`]: elementwise items and folds are grouped into tile programs;
+//! 6. [`order`]: groups are put in the order they run in, so that little is alive at once;
+//! 7. [`lower`]: groups are written as tile programs and kernel calls;
+//! 8. [`memory`]: results are given storage, in place where nobody else holds it;
 //!
 //! and [`verify`] holds the plan against its invariants.
 
 mod expand;
 mod fuse;
 pub(crate) mod graph;
+mod keep;
 mod lower;
 mod memory;
 mod order;
@@ -34,6 +36,7 @@ pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
     let graph = timed("compile: simplify", || simplify::simplify(graph));
     let simplified = graph.nodes.len();
     let items = timed("compile: views", || views::resolve(&graph));
+    let items = timed("compile: keep", || keep::keep(items));
     let groups = timed("compile: fuse", || fuse::fuse(&items));
     let mut groups = timed("compile: order", || order::order(&items, groups));
     let drafts = loop {

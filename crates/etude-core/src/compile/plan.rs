@@ -54,29 +54,43 @@ pub(crate) enum Action {
 pub(crate) struct Step {
     pub action: Action,
     pub outputs: Vec<usize>,
+    /// The slots nobody reads any more.
+    pub frees: Vec<usize>,
     pub metas: Vec<Meta>,
     pub name: String,
     pub location: &'static Location<'static>,
     pub scope: Option<Arc<str>>,
 }
 
-/// Storage a plan owns while it runs.
+/// Storage a plan owns while it runs, for one result or several that overwrite each other in place.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Slot {
     pub bytes: usize,
-    /// The leaf whose buffer this slot takes over at the start.
-    pub donated: Option<usize>,
+    pub home: Home,
+}
+
+/// Where the buffer of a slot comes from.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Home {
+    /// From byte `.0` of the plan's arena.
+    Arena(usize),
+    /// A buffer of its own, which outlives the plan.
+    Own,
+    /// Leaf number `.0`, which is given away.
+    Donated(usize),
 }
 
 /// A compiled graph.
 pub(crate) struct Plan {
     pub steps: Vec<Step>,
     pub slots: Vec<Slot>,
+    /// How large the arena is, in bytes.
+    pub arena: usize,
     /// Where each output of each root lies at the end.
     pub roots: Vec<Vec<(Place, Window)>>,
     /// Numbers that follow those each run brings.
     pub constants: Vec<Scalar>,
-    /// The most bytes alive at once in slots, results included.
+    /// The bytes of the arena and of the results that get storage of their own.
     pub peak_bytes: usize,
 }
 
@@ -149,13 +163,12 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let bytes: usize = self.slots.iter().map(|slot| slot.bytes).sum();
         writeln!(
             f,
-            "plan: {} steps, {} slots of {:.1} KiB, peak {:.1} KiB",
+            "plan: {} steps, {} slots, arena {:.1} KiB, peak {:.1} KiB",
             self.steps.len(),
             self.slots.len(),
-            bytes as f64 / 1024.0,
+            self.arena as f64 / 1024.0,
             self.peak_bytes as f64 / 1024.0
         )?;
         for (number, step) in self.steps.iter().enumerate() {

@@ -1,11 +1,12 @@
 //! Holds a finished plan against what every plan must be. Runs in builds with debug assertions, so in every test.
 
-use super::plan::{Action, Place, Plan};
+use super::plan::{Action, Home, Place, Plan};
 
-/// Checks that steps only read what was written before, that no step overwrites what it or a later step still reads, and
-/// that in-place outputs share the slot they say they do.
+/// Checks that steps only read what was written before and not freed since, that no step overwrites what it or a later
+/// step still reads, that in-place outputs share the slot they say they do, and that slots of the arena which live at the
+/// same time are apart.
 pub(crate) fn verify(plan: &Plan) -> Result<(), String> {
-    let mut written: Vec<bool> = plan.slots.iter().map(|slot| slot.donated.is_some()).collect();
+    let mut written: Vec<bool> = plan.slots.iter().map(|slot| matches!(slot.home, Home::Donated(_))).collect();
     for (number, step) in plan.steps.iter().enumerate() {
         let complain = |what: String| Err(format!("step {number} ({}): {what}", step.name));
         for place in step.reads() {
@@ -28,11 +29,25 @@ pub(crate) fn verify(plan: &Plan) -> Result<(), String> {
             if aliased {
                 return complain(format!("reads slot{slot} and overwrites it"));
             }
-            if step.metas[output].bytes() > plan.slots[*slot].bytes {
+            if step.metas[output].bytes() != plan.slots[*slot].bytes {
                 return complain(format!("output {output} does not fit slot{slot}"));
+            }
+            if let Home::Arena(start) = plan.slots[*slot].home {
+                let end = start + plan.slots[*slot].bytes;
+                let meets = |&other: &usize| match plan.slots[other].home {
+                    Home::Arena(from) => written[other] && from < end && start < from + plan.slots[other].bytes,
+                    _ => false,
+                };
+                if let Some(other) = (0..plan.slots.len()).filter(|other| other != slot).find(meets) {
+                    return complain(format!("slot{slot} and slot{other} live in the same place"));
+                }
+                if end > plan.arena {
+                    return complain(format!("slot{slot} ends outside the arena"));
+                }
             }
             written[*slot] = true;
         }
+        step.frees.iter().for_each(|&slot| written[slot] = false);
     }
     for (place, _) in plan.roots.iter().flatten() {
         if let Place::Slot(slot) = place

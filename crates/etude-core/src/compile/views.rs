@@ -75,7 +75,7 @@ pub(crate) fn resolve(graph: &Graph) -> Items {
         places.into_iter().zip(ports).map(own).collect()
     });
     let roots = roots.collect();
-    Items { items: made.items, roots, donated, constants: graph.constants.clone() }
+    Items { items: made.items, roots, later: Vec::new(), donated, constants: graph.constants.clone() }
 }
 
 struct Maker {

@@ -1,7 +1,7 @@
 //! Matrix products, batched and broadcast.
 
 use crate::node::Source;
-use crate::operation::{Backward, Call, Meta, Operation, WeightAxis, bytes};
+use crate::operation::{Backward, Call, Kind, Meta, Operation, View, WeightAxis, bytes};
 use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor};
 use etude_kernels::matmul::{Operand, matmul};
@@ -39,8 +39,15 @@ impl Operation for MatMul {
 
     fn gradient(&self, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {
         let (a, b, g) = (&step.inputs[0], &step.inputs[1], step.gradient(0));
-        let by_a = step.needed[0].then(|| g.batched(&b.t()).sum_to(a.shape()));
-        let by_b = step.needed[1].then(|| a.t().batched(&g).sum_to(b.shape()));
+        // The gradient of a transposed weight is made transposed, so that the weight's own lies in rows as the weight does.
+        let by_a = step.needed[0].then(|| match is_transposed(a) {
+            true => b.batched(&g.t()).t().sum_to(a.shape()),
+            false => g.batched(&b.t()).sum_to(a.shape()),
+        });
+        let by_b = step.needed[1].then(|| match is_transposed(b) {
+            true => g.t().batched(a).t().sum_to(b.shape()),
+            false => a.t().batched(&g).sum_to(b.shape()),
+        });
         Ok(vec![by_a, by_b])
     }
 
@@ -66,6 +73,17 @@ impl Operation for MatMul {
         }
         Ok(())
     }
+}
+
+/// Whether `x` was recorded as the transpose of something, its last two axes exchanged.
+fn is_transposed(x: &Tensor) -> bool {
+    let Some(Kind::View(View::Permute(order))) = x.node.source.operation().map(|operation| operation.kind()) else {
+        return false;
+    };
+    let rank = order.len();
+    rank >= 2
+        && order[rank - 2..] == [rank - 1, rank - 2]
+        && order[..rank - 2].iter().enumerate().all(|(axis, &from)| axis == from)
 }
 
 fn run<T: Float>(call: &mut Call) {

@@ -1,13 +1,25 @@
 //! Normalisations: batch, layer, group, instance, root mean square.
 
-use crate::operation::{Backward, Call, Meta, Operation};
+use crate::operation::{Backward, Call, Kind, Meta, Operation};
 use crate::ops::{Case, Row};
 use crate::{Axes, DType, Shape, Tensor, cat};
 use etude_kernels::{Buffer, Float, norm as kernel};
 use std::hash::Hasher;
 
+/// For each row over the last axes of x its mean and `1/√(variance + ε)`.
+#[derive(Debug)]
+struct LayerStatistics {
+    axes: usize,
+    epsilon: f64,
+}
+
+/// Mean and biased variance of each channel of `[B, C, …]`.
+#[derive(Debug)]
+struct BatchStatistics;
+
 /// Layer normalisation over the last axes: `y`, and for each row its mean and `1/√(variance + ε)`, which the gradient
-/// wants. Inputs are x, and γ and β where there are any.
+/// wants. Inputs are x, and γ and β where there are any. A plan holds the statistics and elementwise work, which fuses
+/// with what follows and can be done again on the way back.
 #[derive(Clone, Debug)]
 struct LayerNorm {
     axes: usize,
@@ -22,7 +34,7 @@ struct LayerNorm {
 struct LayerNormGradient(LayerNorm);
 
 /// Batch normalisation of `[B, C, …]` with the batch's own statistics: `y`, mean and biased variance of each channel.
-/// Inputs are x, and γ and β where there are any.
+/// Inputs are x, and γ and β where there are any. As [`LayerNorm`], it is statistics and elementwise work in a plan.
 #[derive(Clone, Debug)]
 struct BatchNorm {
     epsilon: f64,
@@ -91,16 +103,6 @@ impl LayerNorm {
         (1..=self.axes as i32).map(|axis| -axis).collect::<Vec<_>>().into()
     }
 
-    fn fill<T: Float>(&self, call: &mut Call) {
-        let (rows, inner) = self.rows(&call.shape(0));
-        let x = call.input::<T>(0);
-        let gamma = self.gamma.then(|| call.input::<T>(1));
-        let beta = self.beta.then(|| call.input::<T>(1 + self.gamma as usize));
-        let [y, mean, inverse]: [&mut Buffer; 3] = call.outputs();
-        let [y, mean, inverse] = [y, mean, inverse].map(|out| out.as_mut_slice());
-        kernel::layer_norm(rows, inner.count(), self.epsilon, x, gamma, beta, y, mean, inverse);
-    }
-
     fn fill_gradient<T: Float>(&self, call: &mut Call) {
         let (rows, inner) = self.rows(&call.shape(0));
         let (x, at) = (call.input::<T>(0), 1 + self.gamma as usize);
@@ -117,6 +119,72 @@ impl LayerNorm {
 fn of_inputs(gradients: Vec<Tensor>, gamma: bool, beta: bool) -> Vec<Option<Tensor>> {
     let there = [true, gamma, beta];
     gradients.into_iter().zip(there).filter(|(_, there)| *there).map(|(gradient, _)| Some(gradient)).collect()
+}
+
+impl Operation for LayerStatistics {
+    fn name(&self) -> &'static str {
+        "layer_statistics"
+    }
+
+    fn attributes(&self, state: &mut dyn Hasher) {
+        state.write_usize(self.axes);
+        state.write_u64(self.epsilon.to_bits());
+    }
+
+    fn outputs(&self, inputs: &[Meta]) -> Result<Vec<Meta>, String> {
+        let x = inputs[0];
+        let rows = x.shape[..x.shape.rank() - self.axes].iter().product::<usize>();
+        Ok(vec![Meta::new(Shape::from(rows), x.dtype); 2])
+    }
+
+    fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        let last: Axes = (1..=self.axes as i32).map(|axis| -axis).collect::<Vec<_>>().into();
+        let (_, inverse) = centred(&inputs[0], &last, self.epsilon);
+        Some(vec![inputs[0].mean(last).flatten(), inverse.flatten()])
+    }
+
+    fn run(&self, call: &mut Call) -> Result<(), String> {
+        fn fill<T: Float>(call: &mut Call, epsilon: f64) {
+            let rows = call.output_meta(0).shape.count();
+            let width = call.shape(0).count().checked_div(rows).unwrap_or(0);
+            let x = call.input::<T>(0);
+            let [mean, inverse]: [&mut Buffer; 2] = call.outputs();
+            kernel::layer_norm_statistics(rows, width, epsilon, x, mean.as_mut_slice(), inverse.as_mut_slice());
+        }
+        match call.dtype(0) {
+            DType::F32 => fill::<f32>(call, self.epsilon),
+            _ => fill::<f64>(call, self.epsilon),
+        }
+        Ok(())
+    }
+}
+
+impl Operation for BatchStatistics {
+    fn name(&self) -> &'static str {
+        "batch_statistics"
+    }
+
+    fn outputs(&self, inputs: &[Meta]) -> Result<Vec<Meta>, String> {
+        Ok(vec![Meta::new(Shape::from(inputs[0].shape[1]), inputs[0].dtype); 2])
+    }
+
+    fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
+        let (x, axes) = (&inputs[0], all_but_channels(inputs[0].rank()));
+        Some(vec![x.mean(axes.clone()), x.var(axes, 0.0)])
+    }
+
+    fn run(&self, call: &mut Call) -> Result<(), String> {
+        fn fill<T: Float>(call: &mut Call) {
+            let ([b, c, n], x) = (batch_sizes(&call.shape(0)), call.input::<T>(0));
+            let [mean, variance]: [&mut Buffer; 2] = call.outputs();
+            kernel::batch_norm_statistics(b, c, n, x, mean.as_mut_slice(), variance.as_mut_slice());
+        }
+        match call.dtype(0) {
+            DType::F32 => fill::<f32>(call),
+            _ => fill::<f64>(call),
+        }
+        Ok(())
+    }
 }
 
 impl Operation for LayerNorm {
@@ -143,10 +211,18 @@ impl Operation for LayerNorm {
 
     fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
         let (gamma, beta) = scale_and_shift(inputs, self.gamma, self.beta);
-        let (rows, _) = self.rows(&inputs[0].shape());
-        let (x, inverse) = centred(&inputs[0], &self.last(), self.epsilon);
-        let mean = inputs[0].mean_keep(self.last());
-        Some(vec![affine(x * &inverse, gamma, beta), mean.reshape(rows), inverse.reshape(rows)])
+        let x = &inputs[0];
+        let statistics = Tensor::record_many(LayerStatistics { axes: self.axes, epsilon: self.epsilon }, &[x]);
+        let mut shape = x.shape();
+        (1..=self.axes).for_each(|axis| shape[x.rank() - axis] = 1);
+        let [mean, inverse] = [0, 1].map(|i: usize| statistics[i].reshape(shape));
+        let mut given = vec![affine((x - mean) * inverse, gamma, beta)];
+        given.extend(statistics);
+        Some(given)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Composite
     }
 
     fn gradient(&self, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {
@@ -156,14 +232,6 @@ impl Operation for LayerNorm {
         inputs.extend(gamma);
         inputs.extend([&step.outputs[1], &step.outputs[2], &g]);
         Ok(of_inputs(Tensor::record_many(LayerNormGradient(self.clone()), &inputs), self.gamma, self.beta))
-    }
-
-    fn run(&self, call: &mut Call) -> Result<(), String> {
-        match call.dtype(0) {
-            DType::F32 => self.fill::<f32>(call),
-            _ => self.fill::<f64>(call),
-        }
-        Ok(())
     }
 }
 
@@ -220,16 +288,6 @@ fn by_channel(parameter: &Tensor, rank: usize) -> Tensor {
 }
 
 impl BatchNorm {
-    fn fill<T: Float>(&self, call: &mut Call) {
-        let ([b, c, n], x) = (batch_sizes(&call.shape(0)), call.input::<T>(0));
-        let gamma = self.gamma.then(|| call.input::<T>(1));
-        let beta = self.beta.then(|| call.input::<T>(1 + self.gamma as usize));
-        let [y, mean, variance]: [&mut Buffer; 3] = call.outputs();
-        let (mean, variance) = (mean.as_mut_slice(), variance.as_mut_slice());
-        kernel::batch_norm_statistics(b, c, n, x, mean, variance);
-        kernel::batch_norm_apply(b, c, n, self.epsilon, x, mean, variance, gamma, beta, y.as_mut_slice());
-    }
-
     fn fill_gradient<T: Float>(&self, call: &mut Call) {
         let ([b, c, n], x) = (batch_sizes(&call.shape(0)), call.input::<T>(0));
         let (gamma, at) = (self.gamma.then(|| call.input::<T>(1)), 1 + self.gamma as usize);
@@ -262,9 +320,14 @@ impl Operation for BatchNorm {
 
     fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
         let (gamma, beta) = scale_and_shift(inputs, self.gamma, self.beta);
-        let (x, axes) = (&inputs[0], all_but_channels(inputs[0].rank()));
-        let (mean, variance) = (x.mean(axes.clone()), x.var(axes, 0.0));
-        Some(vec![x.batch_norm_with(&mean, &variance, gamma, beta, self.epsilon), mean, variance])
+        let mut statistics = Tensor::record_many(BatchStatistics, &[&inputs[0]]);
+        let y = inputs[0].batch_norm_with(&statistics[0], &statistics[1], gamma, beta, self.epsilon);
+        statistics.insert(0, y);
+        Some(statistics)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Composite
     }
 
     fn gradient(&self, step: &Backward) -> Result<Vec<Option<Tensor>>, String> {
@@ -285,14 +348,6 @@ impl Operation for BatchNorm {
             found[0] = &found[0] + by_channel(g, rank) * (2.0 * share) * (x - mean);
         }
         Ok(of_inputs(found, self.gamma, self.beta))
-    }
-
-    fn run(&self, call: &mut Call) -> Result<(), String> {
-        match call.dtype(0) {
-            DType::F32 => self.fill::<f32>(call),
-            _ => self.fill::<f64>(call),
-        }
-        Ok(())
     }
 }
 
@@ -457,12 +512,6 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new("all axes, x as gamma", &[&[2, 3]], move |x| x[0].layer_norm(2, Some(&x[0]), None, epsilon)),
         Case::new("rows of one", &[&[3, 1], &[1]], move |x| x[0].layer_norm(1, Some(&x[1]), None, epsilon)),
         Case::new("nothing", &[&[0, 3], &[3]], move |x| x[0].layer_norm(1, Some(&x[1]), None, epsilon)),
-        Case::new("less its meaning", &[&[4, 7], &[7], &[7]], move |x| {
-            let operation = LayerNorm { axes: 1, epsilon, gamma: true, beta: true };
-            let meaning = operation.meaning(x).expect("layer_norm has a meaning").remove(0);
-            x[0].layer_norm(1, Some(&x[1]), Some(&x[2]), epsilon) - meaning
-        })
-        .reference(|x| vec![0.0; x[0].len()]),
         Case::new("groups", &[&[2, 4, 3], &[4], &[4]], move |x| x[0].group_norm(2, Some(&x[1]), Some(&x[2]), epsilon)),
         Case::new("instances", &[&[2, 2, 5], &[2]], move |x| x[0].instance_norm(Some(&x[1]), None, epsilon))
             .reference(move |x| plain(&x[0], 5).iter().enumerate().map(|(i, v)| v * x[1][i / 5 % 2]).collect()),
@@ -499,12 +548,28 @@ pub(crate) fn rows() -> Vec<Row> {
             x[0].batch_norm_with(&x[1], &x[2], Some(&x[3]), Some(&x[4]), epsilon)
         })
         .domain(0.5, 2.0),
-        Case::new("less its meaning", &[&[4, 3, 5], &[3], &[3]], move |x| {
-            let operation = BatchNorm { epsilon, gamma: true, beta: true };
-            let meaning = operation.meaning(x).expect("batch_norm has a meaning").remove(0);
-            x[0].batch_norm(Some(&x[1]), Some(&x[2]), epsilon).0 - meaning
-        })
-        .reference(|x| vec![0.0; x[0].len()]),
+    ];
+    // The statistics against what they mean.
+    let statistics = |x: &Tensor| -> Tensor {
+        let kernel = Tensor::record_many(BatchStatistics, &[x]);
+        let meaning = BatchStatistics.meaning(std::slice::from_ref(x)).expect("it has a meaning");
+        cat(&[&kernel[0] - &meaning[0], &kernel[1] - &meaning[1]], 0)
+    };
+    let of_rows = |x: &Tensor| -> Tensor {
+        let operation = || LayerStatistics { axes: 2, epsilon: 1e-5 };
+        let kernel = Tensor::record_many(operation(), &[x]);
+        let meaning = operation().meaning(std::slice::from_ref(x)).expect("it has a meaning");
+        cat(&[&kernel[0] - &meaning[0], &kernel[1] - &meaning[1]], 0)
+    };
+    let batch_statistics = vec![
+        Case::new("less their meaning", &[&[4, 3, 5]], move |x| statistics(&x[0])).reference(|_| vec![0.0; 6]),
+        Case::new("of one each", &[&[1, 2, 1]], move |x| statistics(&x[0])).reference(|_| vec![0.0; 4]),
+        Case::new("no channels", &[&[2, 0, 3]], move |x| statistics(&x[0])),
+    ];
+    let layer_statistics = vec![
+        Case::new("less their meaning", &[&[3, 4, 5]], move |x| of_rows(&x[0])).reference(|_| vec![0.0; 6]),
+        Case::new("of one each", &[&[2, 1, 1]], move |x| of_rows(&x[0])).reference(|_| vec![0.0; 4]),
+        Case::new("no rows", &[&[0, 2, 3]], move |x| of_rows(&x[0])),
     ];
     // The kernels of the gradients against what they mean: x, γ and the gradient of y; all three results in one.
     let whole = |parts: Vec<Tensor>| cat(&parts.iter().map(Tensor::flatten).collect::<Vec<_>>(), 0);
@@ -534,6 +599,8 @@ pub(crate) fn rows() -> Vec<Row> {
     vec![
         Row { name: "layer_norm", cases: layer },
         Row { name: "batch_norm", cases: batch },
+        Row { name: "layer_statistics", cases: layer_statistics },
+        Row { name: "batch_statistics", cases: batch_statistics },
         Row { name: "layer_norm_gradient", cases: of_layer.into() },
         Row { name: "batch_norm_gradient", cases: of_batch.into() },
     ]

@@ -1,13 +1,13 @@
 //! Runs a plan: steps in order, each parallel inside. The CPU is one [`Executor`]; another backend is another.
 
 use super::capture::Capture;
-use crate::compile::plan::{Action, KernelInput, Place, Plan, Step};
+use crate::compile::plan::{Action, Home, KernelInput, Place, Plan, Step};
 use crate::context::switches;
 use crate::node::Value;
 use crate::operation::{Argument, Call};
 use crate::{DType, Error, Result};
-use etude_kernels::Buffer;
 use etude_kernels::tile::{Input, Scalar, Source};
+use etude_kernels::{Arena, Buffer};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,10 @@ pub(crate) fn run(plan: &Plan, capture: &mut Capture, times: Option<&mut Vec<Dur
     // Storage given away is taken out of its node here; nobody else holds it.
     let mut slots: Vec<Option<Buffer>> = Vec::with_capacity(plan.slots.len());
     for slot in &plan.slots {
-        slots.push(slot.donated.map(|index| take_over(capture, index)));
+        slots.push(match slot.home {
+            Home::Donated(index) => Some(take_over(capture, index)),
+            _ => None,
+        });
     }
     capture.scalars.extend_from_slice(&plan.constants);
     let leaves = capture.leaves.iter().map(|leaf| &leaf.value).collect();
@@ -76,16 +79,17 @@ fn run_on(
     mut times: Option<&mut Vec<Duration>>,
 ) -> Result<Vec<Vec<Value>>> {
     let switches = switches();
+    let arena = Arena::new(plan.arena);
     let mut outputs: Vec<Buffer> = Vec::new();
     for step in &plan.steps {
         for (&slot, meta) in step.outputs.iter().zip(&step.metas) {
-            let mut buffer = match memory.slots[slot].take() {
+            let buffer = match memory.slots[slot].take() {
                 Some(buffer) => buffer,
-                None => Buffer::recycled(plan.slots[slot].bytes),
+                None => match plan.slots[slot].home {
+                    Home::Arena(offset) => arena.take(offset, meta.bytes()),
+                    _ => Buffer::recycled(meta.bytes()),
+                },
             };
-            if buffer.bytes() != meta.bytes() {
-                buffer.refit(meta.bytes());
-            }
             outputs.push(buffer);
         }
         let start = times.is_some().then(Instant::now);
@@ -103,6 +107,7 @@ fn run_on(
             let scope = step.scope.as_ref().map_or(String::new(), |scope| format!(" (in {scope})"));
             Error::Execution(format!("{}: {message}, recorded at {}{scope}", step.name, step.location))
         })?;
+        step.frees.iter().for_each(|&slot| memory.slots[slot] = None);
     }
     let mut shared: Vec<Option<Arc<Buffer>>> = vec![None; plan.slots.len()];
     let mut value = |&(place, window): &(Place, crate::Window)| match place {

@@ -135,6 +135,17 @@ impl<T: Float> Vector<T> for Avx2<T> {
         Avx2(bits, PhantomData)
     }
     #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: the machine has AVX2 and FMA.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => _mm256_sqrt_ps(self.0),
+                false => _mm256_castpd_ps(_mm256_sqrt_pd(_mm256_castps_pd(self.0))),
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
     unsafe fn sum(self) -> T {
         let mut lanes = [T::ZERO; 8];
         // SAFETY: there is room for all lanes.

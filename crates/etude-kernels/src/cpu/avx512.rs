@@ -80,6 +80,11 @@ impl Vector<f32> for Avx512 {
         Avx512(unsafe { _mm512_div_ps(self.0, other.0) })
     }
     #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: the machine has AVX-512.
+        Avx512(unsafe { _mm512_sqrt_ps(self.0) })
+    }
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         // SAFETY: the machine has AVX-512.
         unsafe {

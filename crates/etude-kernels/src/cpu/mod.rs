@@ -337,6 +337,10 @@ mod tests {
                 for i in 0..V::LANES {
                     assert_eq!(target[i].to_f64(), ((i + 1) * (i + 3)) as f64 / 2.0);
                 }
+                a.mul(a).sqrt().store(target.as_mut_ptr());
+                for i in 0..V::LANES {
+                    assert_eq!(target[i].to_f64(), (i + 3) as f64);
+                }
                 let lanes = V::LANES as f64;
                 assert_eq!(a.sum().to_f64(), 3.0 * lanes + lanes * (lanes - 1.0) / 2.0);
             }

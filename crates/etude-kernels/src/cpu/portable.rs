@@ -83,6 +83,13 @@ impl<T: Float> Vector<T> for Portable<T> {
         self
     }
     #[inline(always)]
+    unsafe fn sqrt(mut self) -> Self {
+        for i in 0..Self::LANES {
+            self.0[i] = self.0[i].sqrt();
+        }
+        self
+    }
+    #[inline(always)]
     unsafe fn sum(mut self) -> T {
         let mut half = Self::LANES / 2;
         while half > 0 {

@@ -35,6 +35,8 @@ pub trait Vector<T: Float>: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// Lanewise quotient.
     unsafe fn div(self, other: Self) -> Self;
+    /// Lanewise square root.
+    unsafe fn sqrt(self) -> Self;
     /// The sum of all lanes, folded in halves.
     unsafe fn sum(self) -> T;
     /// Transposes a `LANES` × `LANES` block: row `i` is read at `row(i)`, column `j` of the block is written to

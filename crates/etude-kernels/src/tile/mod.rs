@@ -4,6 +4,7 @@
 //! so that a chain's intermediate results stay in the first-level cache. Reductions are the tail of a program: a plain
 //! sum is a load with a tail.
 
+mod adam;
 mod cost;
 mod fused;
 mod kernels;

@@ -122,6 +122,20 @@ impl Prepared {
 }
 
 impl Resolved {
+    /// Whether every operand's elements stand one after the other, in the order of the iteration.
+    pub(super) fn is_dense(&self) -> bool {
+        let layout = &self.layout;
+        let dense = |operand: &Operand| {
+            let mut step = 1;
+            (0..layout.axes).rev().all(|axis| {
+                let fits = operand.strides[axis] == step;
+                step *= layout.sizes[axis] as isize;
+                fits
+            })
+        };
+        self.operands.iter().all(dense)
+    }
+
     /// Decides everything, and checks every bound on which the unsafe code rests, but for the buffers' sizes.
     fn new(prepared: &Prepared, kept: &[usize], reduced: &[usize], inputs: &[Input]) -> Resolved {
         let program = &prepared.program;

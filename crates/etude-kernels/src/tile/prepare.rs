@@ -1,5 +1,6 @@
 //! Checking a program, and all that can be decided about it before sizes and strides are known.
 
+use super::adam::{self, Adam};
 use super::fused::fused_kernels;
 use super::kernels::Kernels;
 use super::layout::tile_size;
@@ -56,6 +57,8 @@ pub struct Prepared {
     pub(super) cost: usize,
     /// The reductions, in the order of their nodes.
     pub(super) reductions: Vec<Reduction>,
+    /// The program as a step of Adam, if it is one.
+    pub(super) adam: Option<Adam>,
 }
 
 /// One result of one instruction.
@@ -172,6 +175,7 @@ impl Program {
             cost: costs.sum::<usize>().max(1),
             tile: tile_size(slots + loads + self.outputs.len(), largest),
             largest: largest.size(),
+            adam: adam::recognise(&self),
             program: self,
             values,
             nodes,

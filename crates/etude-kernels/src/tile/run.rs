@@ -36,6 +36,11 @@ impl Program {
 }
 
 impl Prepared {
+    /// What the program is as a whole, if there is a loop of its own for it.
+    pub fn known(&self) -> Option<&'static str> {
+        self.adam.map(|_| "adam")
+    }
+
     /// The program this was made from.
     pub fn program(&self) -> &Program {
         &self.program
@@ -79,6 +84,15 @@ impl Prepared {
         resolved.place(bases, inputs, outputs);
         let plan = Plan { prepared: self, resolved: &resolved, bases, scalars };
         let layout = &resolved.layout;
+        if let Some(adam) = &self.adam
+            && resolved.is_dense()
+        {
+            let count = layout.sizes[..layout.axes].iter().product();
+            // SAFETY: the operands are `count` elements, one after the other, and were checked when they were placed;
+            // an input is an output's place or apart from it.
+            unsafe { adam.run(bases, count, scalars) };
+            return;
+        }
         let (outer, inner) = (layout.tiles(false), layout.tiles(true));
         let elements: usize = layout.sizes[..layout.axes].iter().product();
         // By size only, so that results do not depend on the number of threads.
