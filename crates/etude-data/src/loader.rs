@@ -100,9 +100,12 @@ struct Job {
     seed: u64,
 }
 
+/// The examples' numbers in an epoch's order; nothing where that is the source's own, which may be as good as endless.
+type Order = Option<Vec<usize>>;
+
 /// The workers of one epoch.
 struct Running {
-    order: Arc<Vec<usize>>,
+    order: Arc<Order>,
     desk: Arc<Desk>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -296,7 +299,7 @@ impl Loader {
 }
 
 /// What one worker does until the epoch ends or the loader goes away.
-fn work(job: &Job, order: &[usize], epoch: u64, prefetch: usize, desk: &Desk) {
+fn work(job: &Job, order: &Order, epoch: u64, prefetch: usize, desk: &Desk) {
     loop {
         let number = {
             let mut table = desk.lock();
@@ -372,15 +375,12 @@ impl Job {
         Ok(())
     }
 
-    fn order(&self, epoch: u64) -> Vec<usize> {
-        match self.shuffle {
-            true => Rng::keyed(&[self.seed, epoch]).permutation(self.source.len()),
-            false => (0..self.source.len()).collect(),
-        }
+    fn order(&self, epoch: u64) -> Order {
+        self.shuffle.then(|| Rng::keyed(&[self.seed, epoch]).permutation(self.source.len()))
     }
 
     /// Makes one batch; a panic in the source or a transform becomes an error.
-    fn batch(&self, order: &[usize], epoch: u64, number: usize, stop: &AtomicBool) -> Result<Batch> {
+    fn batch(&self, order: &Order, epoch: u64, number: usize, stop: &AtomicBool) -> Result<Batch> {
         let made = catch_unwind(AssertUnwindSafe(|| self.assemble(order, epoch, number, stop)));
         made.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -389,9 +389,11 @@ impl Job {
         })
     }
 
-    fn assemble(&self, order: &[usize], epoch: u64, number: usize, stop: &AtomicBool) -> Result<Batch> {
+    fn assemble(&self, order: &Order, epoch: u64, number: usize, stop: &AtomicBool) -> Result<Batch> {
         let start = number * self.batch_size;
-        let indices = order[start..(start + self.batch_size).min(order.len())].to_vec();
+        let end = (start + self.batch_size).min(self.source.len());
+        let indices: Vec<usize> =
+            order.as_ref().map_or_else(|| (start..end).collect(), |order| order[start..end].to_vec());
         let mut labels = Vec::with_capacity(indices.len());
         let mut values = Vec::new();
         let mut shape: Option<Vec<usize>> = None;

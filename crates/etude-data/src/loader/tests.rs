@@ -223,3 +223,25 @@ fn prefetching_is_bounded_and_dropping_ends_the_threads() {
     // The threads held the source; all of them have been joined.
     assert_eq!(Arc::strong_count(&source), 1);
 }
+
+/// A source that makes examples as they are asked for.
+struct Endless;
+
+impl Source for Endless {
+    fn len(&self) -> usize {
+        usize::MAX / 2
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        Ok(Sample { values: vec![0.0], shape: vec![1], label: 0, index })
+    }
+}
+
+#[test]
+fn an_endless_source_is_read_in_its_own_order_without_a_list_of_it() {
+    let mut loader = Loader::new(Endless, 4).shuffle(false);
+    assert_eq!(loader.next_batch().unwrap().indices, [0, 1, 2, 3]);
+    let far = State { batch: 1 << 50, ..loader.state() };
+    loader.resume(&far).unwrap();
+    assert_eq!(loader.next_batch().unwrap().indices[0], 1 << 52);
+}
