@@ -4,11 +4,13 @@
 //! does. A measure over nothing is NaN, never a flattering number.
 
 mod confusion;
+mod edit;
 mod neighbours;
 mod ranking;
 mod spectrum;
 
 pub use confusion::{ClassScores, Confusion};
+pub use edit::{edit_distance, error_rate};
 pub use neighbours::neighbour_map;
 pub use ranking::{Roc, auc, average_precision, roc};
 pub use spectrum::{frechet_distance, mean_and_covariance, principal_components, symmetric_eigen};
