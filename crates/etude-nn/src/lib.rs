@@ -6,6 +6,7 @@
 extern crate self as etude_nn;
 
 mod compiled;
+pub mod decode;
 pub mod init;
 mod keep;
 pub mod layers;
