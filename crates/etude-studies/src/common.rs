@@ -134,13 +134,18 @@ fn filter_pictures(filters: &Tensor) -> Result<Images> {
     Ok(images)
 }
 
-/// Reads a picture file of a digit with the best weights of `run`: grey, scaled to 28×28, light ink on dark ground (a
-/// picture with a light ground is turned over).
-pub fn predict_picture(run: &RunFolder, model: &impl Forward, file: &Path) -> Result<String> {
+/// Gives `model` the best weights of `run`, and opens a picture file for it: grey, scaled, `[1, 1, height, width]`.
+pub fn open_picture(run: &RunFolder, model: &impl Forward, file: &Path, height: usize, width: usize) -> Result<Tensor> {
     let best = run.best_checkpoint()?.ok_or_else(|| Error::at(run.path(), "the run has no trained weights yet"))?;
     load_model(&best, model)?;
-    let options = data::folder::Options { size: Some((28, 28)), grey: true };
-    let picture = to_tensor(&data::folder::read_picture(file, &options)?)?.reshape([1, 1, 28, 28]);
+    let options = data::folder::Options { size: Some((height, width)), grey: true };
+    Ok(to_tensor(&data::folder::read_picture(file, &options)?)?.reshape([1, 1, height, width]))
+}
+
+/// Reads a picture file of a digit with the best weights of `run`: light ink on dark ground (a picture with a light ground
+/// is turned over).
+pub fn predict_picture(run: &RunFolder, model: &impl Forward, file: &Path) -> Result<String> {
+    let picture = open_picture(run, model, file, 28, 28)?;
     let border = 1.0 - ones([1, 1, 26, 26]).pad(&[(1, 1), (1, 1)], PadMode::Constant(0.0));
     let ground = (&picture * &border).sum(..).item() / border.sum(..).item();
     let picture = if ground > 0.5 { 1.0 - picture } else { picture };

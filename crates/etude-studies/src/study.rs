@@ -126,6 +126,8 @@ pub fn studies() -> &'static [Study] {
         Study::of::<crate::foundations::softmax::SoftmaxRegression>(),
         Study::of::<crate::vision::mlp::Mlp>(),
         Study::of::<crate::vision::lenet::Lenet>(),
+        Study::of::<crate::vision::captcha::Captcha>(),
+        Study::of::<crate::vision::captcha_ctc::CaptchaCtc>(),
         Study::of::<crate::sequence::music::Music>(),
         Study::of::<crate::sequence::gpt::Gpt>(),
         Study::of::<crate::generative::vae::Vae>(),
