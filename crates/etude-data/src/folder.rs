@@ -25,6 +25,33 @@ pub fn read_picture(path: impl AsRef<Path>, options: &Options) -> Result<Array> 
 
 /// Reads the same from memory; `place` names it in errors.
 pub fn parse_picture(place: &str, bytes: &[u8], options: &Options) -> Result<Array> {
+    let mut picture = decode(place, bytes)?;
+    if let Some((height, width)) = options.size {
+        if height == 0 || width == 0 || height > LARGEST_SIDE as usize || width > LARGEST_SIDE as usize {
+            let problem = format!("cannot be resized to {height} × {width}");
+            return Err(Error::new(place, problem, format!("give a size of 1 to {LARGEST_SIDE}")));
+        }
+        if (picture.height() as usize, picture.width() as usize) != (height, width) {
+            picture = picture.resize_exact(width as u32, height as u32, image::imageops::FilterType::Triangle);
+        }
+    }
+    if options.grey {
+        let size = [1, picture.height() as usize, picture.width() as usize];
+        return Array::new(size, Values::U8(picture.into_luma8().into_raw()));
+    }
+    let (height, width) = (picture.height() as usize, picture.width() as usize);
+    Array::new([3, height, width], Values::U8(planes(&picture.into_rgb8().into_raw(), 3)))
+}
+
+/// Reads a picture from memory with its transparency: bytes `[4, height, width]`.
+pub(crate) fn parse_transparent(place: &str, bytes: &[u8]) -> Result<Array> {
+    let picture = decode(place, bytes)?;
+    let (height, width) = (picture.height() as usize, picture.width() as usize);
+    Array::new([4, height, width], Values::U8(planes(&picture.into_rgba8().into_raw(), 4)))
+}
+
+/// Unpacks a picture, unless it claims more than it can hold.
+fn decode(place: &str, bytes: &[u8]) -> Result<DynamicImage> {
     let error = |problem: String| Error::new(place, problem, "give a whole PNG or JPEG picture");
     let mut reader = image::ImageReader::new(std::io::Cursor::new(bytes));
     let format = image::guess_format(bytes).map_err(|_| error("is neither PNG nor JPEG".to_string()))?;
@@ -36,26 +63,13 @@ pub fn parse_picture(place: &str, bytes: &[u8], options: &Options) -> Result<Arr
     if width.max(height) > LARGEST_SIDE || decoder.total_bytes() > (bytes.len() as u64).saturating_mul(2048) {
         return Err(error(format!("claims {width} × {height} pixels in {} bytes", bytes.len())));
     }
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
-    if let Some((height, width)) = options.size {
-        if height == 0 || width == 0 || height > LARGEST_SIDE as usize || width > LARGEST_SIDE as usize {
-            let problem = format!("cannot be resized to {height} × {width}");
-            return Err(Error::new(place, problem, format!("give a size of 1 to {LARGEST_SIDE}")));
-        }
-        if (picture.height() as usize, picture.width() as usize) != (height, width) {
-            picture = picture.resize_exact(width as u32, height as u32, image::imageops::FilterType::Triangle);
-        }
-    }
-    let (height, width) = (picture.height() as usize, picture.width() as usize);
-    if options.grey {
-        return Array::new([1, height, width], Values::U8(picture.into_luma8().into_raw()));
-    }
-    let pixels = picture.into_rgb8().into_raw();
-    let mut planes = Vec::with_capacity(pixels.len());
-    for channel in 0..3 {
-        planes.extend(pixels.iter().skip(channel).step_by(3));
-    }
-    Array::new([3, height, width], Values::U8(planes))
+    DynamicImage::from_decoder(decoder).map_err(unreadable)
+}
+
+/// Pixels of `channels` bytes as one plane a channel.
+fn planes(pixels: &[u8], channels: usize) -> Vec<u8> {
+    let plane = |channel: usize| pixels.iter().skip(channel).step_by(channels).copied();
+    (0..channels).flat_map(plane).collect()
 }
 
 fn is_picture(ending: &std::ffi::OsStr) -> bool {

@@ -30,6 +30,7 @@ pub mod dataset;
 pub mod detect;
 pub mod error;
 pub mod folder;
+pub mod hdf5;
 pub mod idx;
 mod input;
 pub mod loader;
@@ -41,7 +42,7 @@ pub mod text;
 pub mod transform;
 
 pub use array::{Array, Values};
-pub use bundled::{Info, bundled, load, load_text};
+pub use bundled::{Info, bundled, load, load_text, photograph};
 pub use dataset::{Dataset, Split, Statistics};
 pub use detect::{Loaded, load_from};
 pub use error::{Error, Result};

@@ -27,5 +27,6 @@ pub use module::{Entry, Forward, Label, Module, Walk};
 pub use param::Param;
 pub use summary::{LayerRow, Summary};
 pub use weights::{
-    LoadOptions, from_bytes as tensors_from_bytes, read_tensors, to_bytes as tensors_to_bytes, write_tensors,
+    LoadOptions, from_bytes as tensors_from_bytes, half_to_bytes, read_tensors, to_bytes as tensors_to_bytes,
+    write_tensors,
 };
