@@ -2,7 +2,11 @@
 
 pub mod captcha;
 pub mod captcha_ctc;
+pub mod dream;
+pub mod emoji;
 pub mod lenet;
 mod lettering;
 pub mod mlp;
 mod reading;
+pub mod style;
+pub mod vgg;
