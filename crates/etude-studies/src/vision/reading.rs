@@ -127,22 +127,21 @@ impl Reading {
         const SIDE: f32 = 20.0; // of a column's cell, in units: four pixels across
         let (left, steps, height) = (56.0, columns.size(0), SIDE * HEIGHT as f32 / 4.0);
         let of = |length| (0..self.truth.len()).find(|&i| self.truth[i].len() == length);
-        let shown: Vec<usize> = lengths.into_iter().filter_map(of).collect();
-        let rows: usize = shown.iter().map(|&i| self.truth[i].len() + 1).sum();
+        // With the classes that occur, in the order they first do.
+        let classes = |i: usize| {
+            let new = |&at: &usize| !self.truth[i][..at].contains(&self.truth[i][at]);
+            (i, (0..self.truth[i].len()).filter(new).map(|at| self.truth[i][at]).collect::<Text>())
+        };
+        let shown: Vec<(usize, Text)> = lengths.into_iter().filter_map(of).map(classes).collect();
+        let rows: usize = shown.iter().map(|(_, classes)| classes.len() + 1).sum();
         let whole = shown.len() as f32 * (height + 40.0) + rows as f32 * SIDE + 12.0;
         let mut canvas = Canvas::new(left + steps as f32 * SIDE + 16.0, whole);
         let mut y = 16.0;
-        for i in shown {
+        for (i, classes) in shown {
             let picture = picture_of(&self.pictures.at(0, i as i64))?;
             canvas.picture(Rect::new(left, y, steps as f32 * SIDE, height), &picture);
             y += height + 6.0;
             let p = columns.at(1, i as i64).exp().transpose(0, 1).to_vec::<f32>(); // [1 + n, T]
-            let mut classes = Text::new(); // in the order they first stand there
-            self.truth[i].iter().for_each(|c| {
-                if !classes.contains(c) {
-                    classes.push(*c)
-                }
-            });
             let names = classes.iter().map(|&c| (c + 1, name(self.captchas.characters[c])));
             for (class, name) in names.chain([(0, "blank".into())]) {
                 canvas.text((left - 8.0, y + 14.0), Align::End, &name, 12.0, Weight::Regular, Colour::INK);
