@@ -209,10 +209,11 @@ fn topological(
                 node.describe()
             )));
         }
-        let inputs: Vec<Arc<Node>> = state.inputs.iter().map(|input| input.node.clone()).collect();
+        let inputs = state.inputs.clone();
         drop(state);
         stack.push((node, true));
-        stack.extend(inputs.into_iter().filter(|input| follow(input)).map(|input| (input, false)));
+        let behind = inputs.into_iter().map(|input| input.node);
+        stack.extend(behind.filter(|node| follow(node)).map(|node| (node, false)));
     }
     Ok(order)
 }

@@ -4,6 +4,7 @@ use crate::operation::{KeyHasher, Meta, Operation};
 use crate::{Tensor, Window, context};
 use etude_kernels::Buffer;
 use etude_kernels::tile::Scalar;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -118,11 +119,14 @@ impl From<Vec<Meta>> for Outputs {
     }
 }
 
+/// The inputs of a node; nearly always at most three, which need no memory of their own.
+pub(crate) type Inputs = SmallVec<[Tensor; 3]>;
+
 /// What changes over a node's life.
 #[derive(Default)]
 pub(crate) struct State {
     /// What the operation reads; emptied when nobody needs the recipe any more.
-    pub inputs: Vec<Tensor>,
+    pub inputs: Inputs,
     /// The outputs' values once evaluated.
     pub values: Option<Vec<Value>>,
     /// Where `backward()` used this node up: its recipe goes as soon as it has a value.
@@ -200,7 +204,7 @@ impl Node {
     /// A recorded operation.
     pub(crate) fn operation(
         source: Source,
-        inputs: Vec<Tensor>,
+        inputs: Inputs,
         outputs: Vec<Meta>,
         location: &'static Location<'static>,
     ) -> Arc<Node> {

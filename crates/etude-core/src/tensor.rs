@@ -1,6 +1,6 @@
 //! [`Tensor`]: a handle to a recorded or evaluated array; making, reading and inspecting tensors.
 
-use crate::node::{Node, Source, Value};
+use crate::node::{Inputs, Node, Source, Value};
 use crate::operation::{Meta, Operation};
 use crate::{DType, Result, Shape, Window, context, runtime};
 use etude_kernels::tile::Scalar;
@@ -158,7 +158,7 @@ impl Tensor {
         if let Some(view) = view_of_value(operation, inputs, &outputs) {
             return view;
         }
-        let inputs: Vec<Tensor> = inputs.iter().map(|&input| input.clone()).collect();
+        let inputs: Inputs = inputs.iter().map(|&input| input.clone()).collect();
         let tensor = Tensor::from_node(Node::operation(source, inputs, outputs, Location::caller()));
         runtime::flush_if_overgrown(&tensor);
         tensor

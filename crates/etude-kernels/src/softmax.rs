@@ -46,6 +46,46 @@ pub(crate) fn log_softmax_backward_body<T: Float>(rows: usize, width: usize, y: 
     backward::<T, true>(rows, width, y, gy, gx);
 }
 
+/// `to = eˣ · scale`.
+pub fn scaled_exponentials<T: Float>(x: &[T], scale: T, to: &mut [T]) {
+    (T::floats().softmax_scaled_exponentials)(x, scale, to)
+}
+
+/// The body of [`scaled_exponentials`], compiled once for each type in this crate.
+pub(crate) fn scaled_exponentials_body<T: Float>(x: &[T], scale: T, to: &mut [T]) {
+    assert_eq!(x.len(), to.len(), "as many exponents as results");
+    parallel_chunks(to, TASK, |task, to| {
+        let x = &x[task * TASK..][..to.len()];
+        if T::DTYPE == DType::F32 {
+            run_exponentials::<f32>(cast_slice(x), scale.to_f64() as f32, cast_slice_mut(to));
+        } else {
+            run_exponentials::<f64>(cast_slice(x), scale.to_f64(), cast_slice_mut(to));
+        }
+    });
+}
+
+fn run_exponentials<R: Real>(x: &[R], scale: R, to: &mut [R]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2_fma() {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { exponentials_avx2::<R>(x, scale, to) };
+    }
+    exponentials::<R, false>(x, scale, to);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn exponentials_avx2<R: Real>(x: &[R], scale: R, to: &mut [R]) {
+    exponentials::<R, true>(x, scale, to);
+}
+
+#[inline(always)]
+fn exponentials<R: Real, const FMA: bool>(x: &[R], scale: R, to: &mut [R]) {
+    for (to, &x) in to.iter_mut().zip(x) {
+        *to = x.fast_exp::<FMA>() * scale;
+    }
+}
+
 /// What kernels with loops for the compiler to vectorise need beyond [`Float`]; branch-free for f32. `FMA` says that the
 /// code is compiled for a processor with fused multiply-add.
 pub(crate) trait Real: Float {
@@ -144,6 +184,9 @@ fn forward_avx2<R: Real, const LOG: bool>(width: usize, x: &[R], y: &mut [R]) {
 
 #[inline(always)]
 fn forward_rows<R: Real, const LOG: bool, const FMA: bool>(width: usize, x: &[R], y: &mut [R]) {
+    if (1..=LANES).contains(&width) {
+        return narrow_rows::<R, LOG, FMA>(width, x, y);
+    }
     for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
         // What is left after whole blocks, filled up with −∞, whose exponential is 0. NaN is passed over by the maximum
         // and comes back through the exponentials.
@@ -184,6 +227,43 @@ fn forward_rows<R: Real, const LOG: bool, const FMA: bool>(width: usize, x: &[R]
             let scale = R::ONE / sum;
             for y in y {
                 *y = *y * scale;
+            }
+        }
+    }
+}
+
+/// Rows of at most `LANES` elements, as many at a time, each in a lane of its own.
+#[inline(always)]
+fn narrow_rows<R: Real, const LOG: bool, const FMA: bool>(width: usize, x: &[R], y: &mut [R]) {
+    for (x, y) in x.chunks(LANES * width).zip(y.chunks_mut(LANES * width)) {
+        let rows = x.len() / width;
+        let mut columns = [[R::ZERO; LANES]; LANES];
+        for (lane, row) in x.chunks_exact(width).enumerate() {
+            row.iter().enumerate().for_each(|(column, &value)| columns[column][lane] = value);
+        }
+        let columns = &mut columns[..width];
+        let mut top = [R::NEG_INFINITY; LANES];
+        for column in &*columns {
+            for j in 0..LANES {
+                top[j] = if column[j] > top[j] { column[j] } else { top[j] };
+            }
+        }
+        let mut sums = [R::ZERO; LANES];
+        for column in &mut *columns {
+            for j in 0..LANES {
+                let less = column[j] - top[j];
+                let power = less.fast_exp::<FMA>();
+                sums[j] += power;
+                column[j] = if LOG { less } else { power };
+            }
+        }
+        for (lane, row) in y.chunks_exact_mut(width).enumerate().take(rows) {
+            if LOG {
+                let log = sums[lane].ln();
+                row.iter_mut().zip(&*columns).for_each(|(y, column)| *y = column[lane] - log);
+            } else {
+                let scale = R::ONE / sums[lane];
+                row.iter_mut().zip(&*columns).for_each(|(y, column)| *y = column[lane] * scale);
             }
         }
     }
@@ -257,8 +337,21 @@ mod tests {
     use super::*;
     use crate::random::testing::{normals, normals_f32, on_any_threads};
 
-    const SIZES: [(usize, usize); 11] =
-        [(0, 3), (3, 0), (1, 1), (5, 2), (3, 15), (2, 16), (7, 17), (1, 101), (3, 1009), (3001, 10), (11, 4099)];
+    const SIZES: [(usize, usize); 13] = [
+        (0, 3),
+        (3, 0),
+        (1, 1),
+        (5, 2),
+        (37, 7),
+        (9, 8),
+        (3, 15),
+        (2, 16),
+        (7, 17),
+        (1, 101),
+        (3, 1009),
+        (3001, 10),
+        (11, 4099),
+    ];
 
     type Forward = fn(usize, usize, &[f64], &mut [f64]);
     type Backward = fn(usize, usize, &[f64], &[f64], &mut [f64]);
@@ -299,6 +392,23 @@ mod tests {
                     assert!((log64[at] - expected_log[i]).abs() < 1e-13);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn exponentials_are_scaled() {
+        for n in [0, 1, 7, 8, 33, TASK + 3] {
+            let x: Vec<f32> = normals_f32(1, n).into_iter().map(|v| v * 4.0).collect();
+            let found = on_any_threads(|| {
+                let mut y = vec![-1.0; n];
+                scaled_exponentials(&x, 0.25, &mut y);
+                y
+            });
+            // Within 2 ulp; a quarter changes no digit.
+            assert!(found.iter().zip(&x).all(|(y, &x)| (*y as f64 / (x as f64).exp() * 4.0 - 1.0).abs() < 2.4e-7));
+            let (wide, mut y) = (normals(2, n), vec![-1.0; n]);
+            scaled_exponentials(&wide, 2.0, &mut y);
+            assert!(y.iter().zip(&wide).all(|(y, x)| *y == x.exp() * 2.0));
         }
     }
 

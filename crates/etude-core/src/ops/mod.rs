@@ -8,6 +8,7 @@ pub mod binary;
 pub mod cast;
 pub mod conv;
 pub mod create;
+mod cross_entropy;
 pub mod ctc;
 pub mod dropout;
 pub mod einsum;
@@ -55,6 +56,7 @@ pub fn table() -> Vec<Row> {
         create::rows,
         arg::rows,
         softmax::rows,
+        cross_entropy::rows,
         conv::rows,
         pool::rows,
         patches::rows,

@@ -111,6 +111,12 @@ impl SoftmaxGradient {
     }
 }
 
+/// The gradient of log-softmax by its argument, from its result and the gradient of that.
+#[track_caller]
+pub(crate) fn log_softmax_gradient(log: &Tensor, g: &Tensor) -> Tensor {
+    Tensor::record_source(Source::Table(&LOG_SOFTMAX_GRADIENT), &[log, g])
+}
+
 /// `−x[target]` along the last axis; 0 where the target is the one to ignore, which is an input.
 #[derive(Debug)]
 struct Surprise;
@@ -159,7 +165,7 @@ impl Operation for Surprise {
 }
 
 /// Whether each place of `[…, classes]` is its row's target, and the target is not the one to ignore.
-fn chosen(target: &Tensor, ignored: &Tensor, classes: usize) -> Tensor {
+pub(crate) fn chosen(target: &Tensor, ignored: &Tensor, classes: usize) -> Tensor {
     let kept = target.not_equal(ignored).unsqueeze(-1);
     target.unsqueeze(-1).equal(arange(classes)).logical_and(&kept)
 }

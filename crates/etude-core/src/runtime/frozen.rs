@@ -42,7 +42,12 @@ impl Frozen {
             Source::Table(_) | Source::Own(_) if !tensor.is_evaluated() => tensor.clone(),
             _ => {
                 let alias = Source::Table(&crate::ops::view::ALIAS);
-                Tensor::from_node(Node::operation(alias, vec![tensor.clone()], vec![tensor.meta()], location))
+                Tensor::from_node(Node::operation(
+                    alias,
+                    [tensor.clone()].into_iter().collect(),
+                    vec![tensor.meta()],
+                    location,
+                ))
             }
         };
         let outputs: Vec<Tensor> = quietly(|| outputs.iter().map(own).collect());
@@ -331,7 +336,8 @@ fn again(node: &Arc<Node>, old: &[Tensor], new: Vec<Tensor>) -> Arc<Node> {
     if old.iter().zip(&new).all(same) {
         return node.clone();
     }
-    let record = || Node::operation(node.source.clone(), new, node.outputs.to_vec(), node.location);
+    let record =
+        || Node::operation(node.source.clone(), new.into_iter().collect(), node.outputs.to_vec(), node.location);
     match &node.scope {
         Some(scope) => context::scope(scope, record),
         None => record(),

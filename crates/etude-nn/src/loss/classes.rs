@@ -66,6 +66,16 @@ impl CrossEntropy {
             return self.of_probabilities(logits, target);
         }
         check_classes("cross_entropy", logits, target);
+        if self.weights.is_none() && self.label_smoothing == 0.0 && self.reduction == Reduction::Mean {
+            let (logits, target) = (classes_last(logits), target.to(DType::I64));
+            return match logits.rank() {
+                2 => logits.cross_entropy(&target, self.ignore_index),
+                _ => {
+                    let rows = [target.count(), logits.size(-1)];
+                    logits.reshape(rows).cross_entropy(&target.reshape(rows[0]), self.ignore_index)
+                }
+            };
+        }
         let log_probabilities = classes_last(logits).log_softmax(-1);
         let nll = Nll { weights: self.weights.clone(), ignore_index: self.ignore_index, reduction: self.reduction };
         let (losses, weight) = nll.weighted("cross_entropy", &log_probabilities, &target.to(DType::I64));
