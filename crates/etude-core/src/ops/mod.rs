@@ -14,6 +14,7 @@ pub mod dropout;
 pub mod einsum;
 pub mod grid;
 pub mod index;
+mod linear;
 pub mod lrn;
 pub mod matmul;
 pub mod norm;
@@ -53,6 +54,7 @@ pub fn table() -> Vec<Row> {
         window::rows,
         reduce::rows,
         matmul::rows,
+        linear::rows,
         create::rows,
         arg::rows,
         softmax::rows,

@@ -2,7 +2,7 @@
 
 use crate::init::Init;
 use crate::{Forward, Label, Module, Param};
-use etude_core::Tensor;
+use etude_core::{Tensor, context};
 
 /// A fully connected layer, `y = x·Wᵀ + b`: `[…, inputs] → […, outputs]`.
 ///
@@ -65,11 +65,13 @@ impl Forward for Linear {
     #[track_caller]
     fn forward(&self, x: &Tensor) -> Tensor {
         self.label.call(self, || {
-            let y = x.matmul(&self.weight.value().t()); // […, outputs]
-            match &self.bias {
-                Some(bias) => y + bias.value(),
-                None => y,
+            let (weight, bias) = (self.weight.value(), self.bias.as_ref().map(Param::value));
+            if x.rank() > 0 && !context::is_tracing() {
+                return x.linear(&weight, bias.as_ref()); // […, outputs]
             }
+            // Written out, so that a frozen model can fold what follows into the weight.
+            let y = x.matmul(&weight.t());
+            if let Some(bias) = bias { y + bias } else { y }
         })
     }
 }
