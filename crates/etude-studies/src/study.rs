@@ -1,5 +1,6 @@
 //! What an étude is: a struct of knobs that can run. The program knows them through one table, [`studies`].
 
+use crate::generative::gan::{self, Gan};
 use etude::nn::Summary;
 use etude::prelude::*;
 use etude::train::RunFolder;
@@ -108,7 +109,9 @@ fn read<E: Etude>(config: &str) -> Result<E> {
 
 /// What each knob means: the doc comments of the struct in the étude's own source.
 fn docs<E: Etude>() -> Vec<(String, String)> {
-    let name = std::any::type_name::<E>().rsplit("::").next().unwrap_or_default();
+    // A family of études is one generic struct.
+    let path = std::any::type_name::<E>().split('<').next().unwrap_or_default();
+    let name = path.rsplit("::").next().unwrap_or_default();
     docs_from_source(E::TEXT, name)
 }
 
@@ -134,6 +137,11 @@ pub fn studies() -> &'static [Study] {
         Study::of::<crate::sequence::music::Music>(),
         Study::of::<crate::sequence::gpt::Gpt>(),
         Study::of::<crate::generative::vae::Vae>(),
+        Study::of::<Gan<{ gan::DCGAN }>>(),
+        Study::of::<Gan<{ gan::CGAN }>>(),
+        Study::of::<Gan<{ gan::ACGAN }>>(),
+        Study::of::<Gan<{ gan::WGAN }>>(),
+        Study::of::<Gan<{ gan::WGAN_GP }>>(),
         Study::of::<crate::reinforcement::flappy::Flappy>(),
     ];
     STUDIES

@@ -150,7 +150,7 @@ fn toml_key(name: &str) -> String {
 pub fn docs_from_source(source: &str, name: &str) -> Vec<(String, String)> {
     let opens = |line: &str| {
         let after = line.trim_start().trim_start_matches("pub ").strip_prefix("struct ")?.strip_prefix(name)?;
-        after.trim_start().starts_with('{').then_some(())
+        after.trim_start().starts_with(['{', '<']).then_some(())
     };
     let mut lines = source.lines().skip_while(|line| opens(line).is_none()).skip(1);
     let mut docs = Vec::new();

@@ -119,6 +119,11 @@ fn knobs_are_read_off_the_struct_and_its_source() {
     assert_eq!(knobs[4].doc, "", "a field without a comment takes none from its neighbour");
     assert_eq!((knobs[6].default.as_str(), knobs[2].default.as_str()), ("none", "[64, 32]"));
     assert!(docs_from_source("nothing here", "Config").is_empty());
+    let family = docs_from_source(
+        "pub struct Game<const KIND: usize> {\n    /// Steps. [1..]\n    pub steps: u64,\n}\n",
+        "Game",
+    );
+    assert_eq!(family, [("steps".to_string(), "Steps. [1..]".to_string())]);
 }
 
 #[test]

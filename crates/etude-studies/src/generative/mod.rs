@@ -1,5 +1,7 @@
 //! Models that make pictures.
 
+pub mod gan;
+mod judge;
 pub mod vae;
 
 use etude::data::Split;

@@ -47,6 +47,16 @@ impl LeNet {
         }
     }
 
+    /// The last hidden layer `[B, 84]` and the logits `[B, classes]`: what a picture looks like to the network.
+    pub fn features(&self, x: &Tensor) -> (Tensor, Tensor) {
+        let x = self.conv1.forward(x).relu().max_pool2d(2); // [B, 6, 14, 14]
+        let x = self.conv2.forward(&x).relu().max_pool2d(2); // [B, 16, 5, 5]
+        let x = self.fc1.forward(&x.flatten_from(1)).relu(); // [B, 120]
+        let hidden = self.fc2.forward(&x).relu(); // [B, 84]
+        let logits = self.fc3.forward(&hidden);
+        (hidden, logits)
+    }
+
     /// The first layer's kernels: `[6, 1, 5, 5]`.
     pub fn filters(&self) -> Tensor {
         self.conv1.weight.value()
@@ -55,12 +65,7 @@ impl LeNet {
 
 impl Forward for LeNet {
     fn forward(&self, x: &Tensor) -> Tensor {
-        // x: [B, 1, 28, 28]
-        let x = self.conv1.forward(x).relu().max_pool2d(2); // [B, 6, 14, 14]
-        let x = self.conv2.forward(&x).relu().max_pool2d(2); // [B, 16, 5, 5]
-        let x = self.fc1.forward(&x.flatten_from(1)).relu(); // [B, 120]
-        let x = self.fc2.forward(&x).relu(); // [B, 84]
-        self.fc3.forward(&x) // [B, classes]
+        self.features(x).1
     }
 }
 
