@@ -6,7 +6,9 @@
 pub mod inference;
 pub mod measure;
 pub mod models;
+pub mod scaling;
 pub mod workload;
 
 pub use inference::{BATCHES, INFERENCES, Inference, find_inference};
+pub use scaling::SCALINGS;
 pub use workload::{Setting, Task, WORKLOADS, Workload, find};

@@ -167,6 +167,16 @@ fn tokens(setting: &Setting, batch: usize, sizes: TokenSizes) -> Task {
     Task::classifier(TokenModel::new(sizes), ids, labels)
 }
 
+/// `batch` pictures 1×28×28.
+pub fn convnet(s: &Setting, batch: usize) -> Task {
+    Task::classifier(ConvNet::new(), s.normal([batch, 1, 28, 28]), s.whole(batch, 0, 10))
+}
+
+/// `batch` texts of `steps` symbols.
+pub fn lstm(s: &Setting, batch: usize, steps: usize) -> Task {
+    Task::classifier(CharLstm::new(83, 256, 1024), s.whole([batch, steps], 0, 83), s.whole(batch * steps, 0, 83))
+}
+
 /// The thirteen.
 pub const WORKLOADS: &[Workload] = &[
     Workload {
@@ -188,10 +198,7 @@ pub const WORKLOADS: &[Workload] = &[
         name: "convnet",
         what: "two convolutions, two dense layers, batch 64 of 1×28×28",
         parameters: 421_642,
-        build: |s| {
-            let batch = s.size(64, 4);
-            Task::classifier(ConvNet::new(), s.normal([batch, 1, 28, 28]), s.whole(batch, 0, 10))
-        },
+        build: |s| convnet(s, s.size(64, 4)),
     },
     Workload {
         name: "resnet18",
@@ -215,14 +222,7 @@ pub const WORKLOADS: &[Workload] = &[
         name: "lstm",
         what: "embedding 256, LSTM 1024 over 83 symbols, batch 8 of 100",
         parameters: 5_357_395,
-        build: |s| {
-            let (batch, steps) = (s.size(8, 2), s.size(100, 10));
-            Task::classifier(
-                CharLstm::new(83, 256, 1024),
-                s.whole([batch, steps], 0, 83),
-                s.whole(batch * steps, 0, 83),
-            )
-        },
+        build: |s| lstm(s, s.size(8, 2), s.size(100, 10)),
     },
     Workload {
         name: "gpt",

@@ -6,7 +6,7 @@ use clap::Args;
 use etude::core::{Peak, Profile, set_threads};
 use etude::{Error, Result};
 use etude_bench::measure::{Timing, measure, profile};
-use etude_bench::{BATCHES, INFERENCES, Inference, Setting, WORKLOADS, Workload, find, find_inference};
+use etude_bench::{BATCHES, INFERENCES, Inference, SCALINGS, Setting, WORKLOADS, Workload, find, find_inference};
 use serde_json::{Value, json};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -34,6 +34,9 @@ pub struct BenchOptions {
     /// Measure what the machine can do: arithmetic and memory bandwidth
     #[arg(long)]
     roofline: bool,
+    /// Measure how a step's time grows with batch size and sequence length
+    #[arg(long, conflicts_with_all = ["inference", "profile", "workloads"])]
+    scaling: bool,
     /// Show where the time of a step goes: kernels against the machine's peak, and the compiler's passes
     #[arg(long)]
     profile: bool,
@@ -51,6 +54,9 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
+    if options.scaling {
+        return scaling(options.json);
+    }
     let jobs = jobs(options)?;
     if !options.json {
         print(&heading())?;
@@ -59,6 +65,26 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
         // A process never gives its peak of memory back, so each gets one of its own.
         let line = if jobs.len() == 1 { run(job, options)? } else { run_apart(job, options)? };
         print(&if options.json { format!("{line}\n") } else { row(job, &line) })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What one example or symbol costs at each size.
+fn scaling(json: bool) -> Result<ExitCode> {
+    for scaling in SCALINGS {
+        let times = scaling.measure()?;
+        let each: Vec<f64> = times.iter().zip(scaling.sizes).map(|(time, &size)| time * 1e3 / size as f64).collect();
+        if json {
+            let line = json!({ "workload": scaling.name, "unit": scaling.unit, "sizes": scaling.sizes, "microseconds_each": each });
+            print(&format!("{line}\n"))?;
+            continue;
+        }
+        let mut text =
+            format!("{}, by {}\n{:>8} {:>10} {:>12}\n", scaling.name, scaling.unit, "size", "step ms", "µs each");
+        for ((size, time), each) in scaling.sizes.iter().zip(&times).zip(&each) {
+            text += &format!("{size:>8} {time:>10.3} {each:>12.1}\n");
+        }
+        print(&format!("{text}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
