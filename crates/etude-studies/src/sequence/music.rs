@@ -117,7 +117,7 @@ impl Default for Music {
             units: 1024,
             clip: 5.0,
             validate_every: 250,
-            tunes: 40,
+            tunes: 100,
             longest: 700,
             temperature: 0.8,
             claim_loss: 1.2,
@@ -186,11 +186,17 @@ fn loss_on(model: &CharacterModel, text: &[i64]) -> f64 {
     sum / count as f64
 }
 
-/// How many of `written` are tunes, and the share of their bars that are as long as the metre says.
+/// Which of `written` are tunes, and the share of a tune's bars that are as long as the metre says, in the mean: each tune
+/// counts alike, so that one that runs away does not decide for all.
 fn judge(written: &[String]) -> (Vec<Tune>, f64) {
     let tunes: Vec<Tune> = written.iter().filter_map(|text| Tune::parse(text).ok()).collect();
-    let bars: Vec<bool> = tunes.iter().flat_map(|tune| &tune.bars).map(|bar| bar.is_even()).collect();
-    (tunes, bars.iter().filter(|&&even| even).count() as f64 / bars.len().max(1) as f64)
+    let even = |tune: &Tune| {
+        let even = tune.bars.iter().filter(|bar| bar.is_even()).count();
+        even as f64 / tune.bars.len().max(1) as f64
+    };
+    let sum: f64 = tunes.iter().map(even).sum();
+    let mean = sum / tunes.len().max(1) as f64;
+    (tunes, mean)
 }
 
 impl Etude for Music {
@@ -202,7 +208,7 @@ impl Etude for Music {
     const TEXT: &'static str = include_str!("music.rs");
 
     fn quick() -> Self {
-        let (steps, batch, width, units, tunes) = (500, 16, 64, 256, 20);
+        let (steps, batch, width, units, tunes) = (500, 16, 64, 256, 100);
         let claims = Self { claim_loss: 1.3, claim_parse: 0.5, claim_bars: 0.5, ..Self::default() };
         Self { steps, batch, width, units, tunes, validate_every: 125, ..claims }
     }
