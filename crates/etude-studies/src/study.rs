@@ -142,6 +142,7 @@ pub fn studies() -> &'static [Study] {
         Study::of::<Gan<{ gan::ACGAN }>>(),
         Study::of::<Gan<{ gan::WGAN }>>(),
         Study::of::<Gan<{ gan::WGAN_GP }>>(),
+        Study::of::<crate::generative::ddpm::Ddpm>(),
         Study::of::<crate::reinforcement::flappy::Flappy>(),
     ];
     STUDIES

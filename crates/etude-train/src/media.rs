@@ -117,7 +117,9 @@ fn gif(pictures: &[Picture], seconds: f64) -> Result<Vec<u8>> {
     };
     let fail = |error: gif::EncodingError| Error::new(format!("cannot make a GIF: {error}"));
     let mut bytes = Vec::new();
-    let mut encoder = gif::Encoder::new(&mut bytes, width, height, &[]).map_err(fail)?;
+    // Each frame has its own colours. Some viewers take those of the file for frames in shades of grey, so these are greys.
+    let greys: Vec<u8> = (0..=u8::MAX).flat_map(|shade| [shade; 3]).collect();
+    let mut encoder = gif::Encoder::new(&mut bytes, width, height, &greys).map_err(fail)?;
     encoder.set_repeat(gif::Repeat::Infinite).map_err(fail)?;
     let hundredths = (seconds * 100.0).round().clamp(2.0, 20_000.0) as u16;
     for (i, picture) in pictures.iter().enumerate() {

@@ -312,7 +312,8 @@ impl<const GAME: usize> Gan<GAME> {
         }
     }
 
-    fn report(&self, session: &Session, judge: &Judge, generator: &Generator) -> Result<Report> {
+    /// 2,000 pictures `[2000, 1, 28, 28]`, the classes asked for, and how many milliseconds each took.
+    fn samples(&self, generator: &Generator) -> Result<(Tensor, Vec<usize>, f64)> {
         let clock = std::time::Instant::now();
         let (mut parts, mut asked) = (Vec::new(), Vec::new());
         for _ in 0..8 {
@@ -320,9 +321,13 @@ impl<const GAME: usize> Gan<GAME> {
             parts.push(self.pictures(generator, &input));
             asked.extend(classes);
         }
-        let made = cat(&parts, 0); // [2000, 1, 28, 28]
+        let made = cat(&parts, 0);
         made.eval()?;
-        let each = clock.elapsed().as_secs_f64() / 2000.0;
+        Ok((made, asked, clock.elapsed().as_secs_f64() / 2.0))
+    }
+
+    fn report(&self, session: &Session, judge: &Judge, generator: &Generator) -> Result<Report> {
+        let (made, asked, each) = self.samples(generator)?;
         let verdict = judge.judge(&made);
         session.media().film("samples", 0.2, 8)?;
         let curve = |name: &str| session.curve(&format!("loss/{name}"));
@@ -341,7 +346,7 @@ impl<const GAME: usize> Gan<GAME> {
             "took",
             [
                 Figure::new("training", session.seconds()).style(Style::Seconds),
-                Figure::new("milliseconds a sample", 1e3 * each),
+                Figure::new("milliseconds a sample", each),
                 Figure::percent("judge's sureness", verdict.sureness),
                 Figure::percent("judge's own accuracy", judge.accuracy),
             ],
@@ -358,6 +363,12 @@ impl<const GAME: usize> Gan<GAME> {
         }
         Ok(report)
     }
+}
+
+/// Milliseconds a sample of a generator as large as `cgan`'s; its weights, which are drawn here, do not matter.
+pub(super) fn milliseconds_a_sample() -> Result<f64> {
+    let game = Gan::<CGAN>::default();
+    Ok(no_grad(|| game.samples(&game.players().0))?.2)
 }
 
 /// Cuts every weight to ±`limit`.

@@ -1,11 +1,15 @@
 //! Models that make pictures.
 
+pub mod ddpm;
 pub mod gan;
 mod judge;
+mod unet;
 pub mod vae;
 
 use etude::data::Split;
 use etude::prelude::*;
+use etude::train::plot::Images;
+use etude::train::session::pictures_of;
 use etude::{Error, Result};
 
 /// The digits these études learn from: four fifths for training, one fifth for tests.
@@ -17,4 +21,10 @@ fn digits(session: &Session) -> Result<Split> {
     }
     let found = format!("{test} test pictures of shape {shape:?} in {classes} classes");
     Err(Error::new(format!("this étude wants 100 test pictures [1, 28, 28] in at most 10 classes, not {found}")))
+}
+
+/// Rows of pictures under a title.
+fn sheet(title: &str, rows: &[Tensor], columns: usize) -> Result<Vec<u8>> {
+    let pictures = pictures_of(&cat(rows, 0))?;
+    pictures.into_iter().fold(Images::new(title).columns(columns).tile(56.0), Images::picture).to_png()
 }

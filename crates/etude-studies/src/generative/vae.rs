@@ -38,12 +38,12 @@
 //! **Outliers.** A picture that is no digit is improbable: the ELBO tells garments (Fashion-MNIST) from digits. Garments are
 //! brighter, so the area under the curve of the mere mean grey stands beside it.
 
+use super::sheet;
 use crate::study::Etude;
 use etude::Result;
 use etude::prelude::*;
 use etude::train::metrics::{auc, neighbour_map};
-use etude::train::plot::{Chart, Images};
-use etude::train::session::pictures_of;
+use etude::train::plot::Chart;
 use etude::train::trainer::to_tensor;
 use etude::train::units::{Figure, Style};
 use serde::{Deserialize, Serialize};
@@ -385,10 +385,4 @@ impl Vae {
         }
         Ok(())
     }
-}
-
-/// Rows of pictures under a title.
-fn sheet(title: &str, rows: &[Tensor], columns: usize) -> Result<Vec<u8>> {
-    let pictures = pictures_of(&cat(rows, 0))?;
-    pictures.into_iter().fold(Images::new(title).columns(columns).tile(56.0), Images::picture).to_png()
 }
