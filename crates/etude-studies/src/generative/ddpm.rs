@@ -1,43 +1,47 @@
 //! A network takes noise away, step by step, until a digit is left (Ho et al., 2020).
 //!
-//! **Forward** there is nothing to learn. In each of `T` steps a digit is made a little fainter and a little noise is added:
-//! a Markov chain, `x_t = √(1 − β_t)·x_{t−1} + √β_t·ε`, whose schedule `β` is known. Sums of normal noise are normal noise, so
-//! any step is reached at once, and at the last one next to nothing of the digit is left (`noised.png`):
+//! **Forward** there is nothing to learn. In each of `T` steps a digit is made a little fainter and a little noise is
+//! added, a Markov chain `x_t = √(1 − β_t)·x_{t−1} + √β_t·ε` whose schedule `β` is known. Sums of normal noise are normal
+//! noise, so any step is reached at once, and at the last one next to nothing of the digit is left (`noised.png`):
 //!
 //! ```text
 //! x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε        ᾱ_t = Π (1 − β_i), i = 1 … t        ε ~ N(0, 1)
 //! ```
 //!
-//! **Training.** A U-Net (`unet.rs`) is shown `x_t` and `t`, and asked for the noise: the loss is `E ‖ε̂(x_t, t) − ε‖²`, nothing
-//! else. There is no second player, no bound to balance; it falls and stays down. Whoever knows the noise knows the digit, so
-//! one may as well ask for the *velocity* `v = √ᾱ·ε − √(1 − ᾱ)·x_0` (Salimans and Ho, 2022). We do: at the noisiest steps the noise is
+//! **Training.** A U-Net (`unet.rs`) is shown `x_t` and `t` and asked for the noise; the loss is `E ‖ε̂(x_t, t) − ε‖²`. There
+//! is no second player: the loss falls and stays down (`process.png`). Whoever knows the noise knows the digit, so one may
+//! as well ask for the *velocity* `v = √ᾱ·ε − √(1 − ᾱ)·x_0` (Salimans and Ho, 2022). We do: at the noisiest steps the noise is
 //! what the net was given anyway, and the digit would come out of a division by `√ᾱ`, which is almost 0. With
-//! `velocity=false` it is the noise. `ᾱ` falls as a squared cosine (Nichol and Dhariwal, 2021), as a straight `β` drowns small
-//! pictures too early (`process.png`).
+//! `velocity=false` the net answers with the noise. `ᾱ` falls as a squared cosine (Nichol and Dhariwal, 2021); a straight
+//! `β` drowns small pictures too early.
 //!
-//! **The way back** starts from pure noise and leaps from step `t` to a step `s < t`. What the net sees in `x_t`, a digit `x̂` and
-//! its noise `ε̂`, is mixed anew with less noise, of which a part `σ²` is drawn afresh (Song et al., 2021):
+//! **The way back** starts from pure noise and leaps from step `t` to a step `s < t`. What the net sees in `x_t`, a digit
+//! `x̂` and its noise `ε̂`, is mixed anew with less noise, of which a part `σ²` is drawn afresh (Song et al., 2021):
 //!
 //! ```text
 //! x̂ = √ᾱ_t·x_t − √(1 − ᾱ_t)·v̂          ε̂ = (x_t − √ᾱ_t·x̂) / √(1 − ᾱ_t)
 //! x_s = √ᾱ_s·x̂ + √(1 − ᾱ_s − σ²)·ε̂ + σ·z        σ² = η²·(1 − ᾱ_s)/(1 − ᾱ_t)·(1 − ᾱ_t/ᾱ_s)
 //! ```
 //!
-//! With `η = 1` and all `T` steps this is the sampler of the first paper, DDPM: the chain run backwards. With `η = 0`, DDIM, nothing
-//! is drawn on the way, and one can leap far: the net need not be trained anew for it. Why not in one leap? From pure noise the
-//! best guess is the mean of all digits, a blur (the lower row of `reverse.png`). Each leap decides a little more.
+//! With `η = 1` and all `T` steps this is the sampler of the first paper, DDPM: the chain run backwards. With `η = 0`, DDIM,
+//! nothing is drawn on the way, and one can leap far with the same net. Why not in one leap? From pure noise the best guess
+//! is the mean of all digits of a class, a blur (the lower rows of `reverse.png`). Each leap decides a little more.
 //!
-//! **Class guidance** (Ho and Salimans, 2022). The net is told the class of most digits, and for a share (`untold`) that it is
-//! any. Then it can be asked twice, and the difference gone further than it goes: `v̂ = v̂(any) + w·(v̂(class) − v̂(any))`. More
-//! weight `w` gives more digits that are surely the one asked for, and fewer kinds of it; `w = 1` is no guidance.
+//! **Class guidance** (Ho and Salimans, 2022). The net is told the class of most digits, and for a share (`untold`) that it
+//! is any. So it can be asked twice, and one can go further than from the one answer to the other:
+//! `v̂ = v̂(any) + w·(v̂(class) − v̂(any))`. A greater `w` gives more digits that surely are the one asked for, and fewer kinds
+//! of it; `w = 1` is no guidance.
 //!
-//! **Inpainting.** A mask is a condition that the net was never trained on. On the way back the known part is put in after each
-//! leap, with as much noise as belongs to that step. By that alone the made part meets the known one too late to agree with it; so
-//! each leap is made several times, with noise added in between (RePaint, Lugmayr et al., 2022). The upper half of a digit often
-//! leaves open which it is, and what is made then may be another one; told the class, it is the right one (`hidden.png`).
+//! **Inpainting.** A mask is a condition that the net was never trained on. On the way back the known part is put in after
+//! each leap, with as much noise as belongs to that step. By that alone the made part meets the known one too late to agree
+//! with it; so each leap is made several times, with noise added in between (RePaint, Lugmayr et al., 2022). The upper half
+//! of a digit often leaves open which it is, and what is made may be another one, or none; when the net is told the class
+//! as well, it is the right one (`hidden.png`).
 //!
-//! **How good, how fast?** By the judge of the GANs, so that the numbers compare (`docs/etudes.md`), which are got by one pass
-//! of a generator; its milliseconds are measured here, too.
+//! **How good, how fast?** The judge is that of the GANs, so that the distances compare. With the defaults and seed 1, DDIM
+//! gets 4.8, and 3.4 without guidance, but then every tenth digit is not the one asked for; DDPM's 250 steps get 6.9, and ten
+//! leaps are enough in the short run. `dcgan` gets 24.6 and `cgan` 11.1, by one pass of a generator instead of 50 or 250 of
+//! a larger net, twice each: per digit DDIM takes some hundred times as long, DDPM some thousand times (the table).
 
 use super::judge::{Judge, Verdict};
 use super::unet::UNet;
@@ -145,11 +149,13 @@ impl Way<'_> {
         Ok((x + 1.0) * 0.5)
     }
 
-    /// The same where digits are `known` (values in 0 … 1) wherever `mask [1, 1, 28, 28]` is 1; each leap is made `rounds` times.
-    fn fill(self, known: &Tensor, mask: &Tensor, classes: &Tensor, rounds: usize) -> Result<Tensor> {
+    /// The same where digits are `known` (values in 0 … 1) wherever `mask [1, 1, 28, 28]` is 1; each leap is made `rounds`
+    /// times.
+    fn fill(self, session: &Session, known: &Tensor, mask: &Tensor, classes: &Tensor, rounds: usize) -> Result<Tensor> {
         let (shape, known) = (known.shape(), known * 2.0 - 1.0);
         let mut x = randn(shape);
         for (t, s) in self.steps() {
+            session.go_on()?;
             for round in 1..=rounds {
                 let made = self.leap(&x, (t, s), classes)?.0;
                 x = made.lerp(&self.noising.apply(&known, &whole(shape[0], s)).0, mask);
@@ -225,7 +231,7 @@ impl Default for Ddpm {
             slow_samples: 1000,
             claim: 10.0,
             claim_right: 0.97,
-            claim_hidden: 0.85,
+            claim_hidden: 0.9,
         }
     }
 }
@@ -250,7 +256,7 @@ impl Etude for Ddpm {
             slow_samples: 100,
             claim: 30.0,
             claim_right: 0.9,
-            claim_hidden: 0.75,
+            claim_hidden: 0.8,
             ..Self::default()
         }
     }
@@ -309,13 +315,19 @@ impl Ddpm {
         let slow = Way { leaps: self.steps, eta: 1.0, ..fast };
         let mut table = Table::new("ways back", ["way", "leaps", "w", "Fréchet", "right", "variety", "ms a sample"]);
         let mut tried = |name: &str, way: Way, count: usize| -> Result<(Verdict, f64)> {
-            let (made, each) = samples(way, count)?; // [count, 1, 28, 28]
-            session.media().grid(&format!("{name}-{}-{}", way.leaps, way.guidance), &made.narrow(0, 0, 100))?;
+            let leaps = way.steps().count();
+            session.say(format!(
+                "{} digits by {name} in {leaps} leaps, w = {}",
+                units::grouped(count as u64),
+                way.guidance
+            ));
+            let (made, each) = samples(session, way, count)?; // [count, 1, 28, 28]
+            session.media().grid(&format!("{name}-{leaps}-{}", way.guidance), &made.narrow(0, 0, 100))?;
             let verdict = judge.judge(&made);
             let right = verdict.right(&(0..count).map(|i| i % 10).collect::<Vec<_>>());
             table.row([
                 name.to_string(),
-                way.leaps.to_string(),
+                leaps.to_string(),
                 units::number(way.guidance),
                 frechet(&verdict),
                 units::percent(right),
@@ -331,7 +343,8 @@ impl Ddpm {
         let generator = units::number(gan::milliseconds_a_sample()?);
         table.row(["a generator, cgan's", "1", "–", "–", "–", "–", &generator]);
 
-        // The lower half is hidden, and made anew without being told the class, and told.
+        // The lower half is hidden, and made anew: not told the class, and told.
+        session.say("lower halves hidden and filled in");
         let count = (self.samples / 4).min(digits.test.len());
         let whole_digits = to_tensor(&digits.test.inputs)?.narrow(0, 0, count); // [count, 1, 28, 28]
         let actual: Vec<usize> = digits.test.labels[..count].iter().map(|&label| label as usize).collect();
@@ -339,7 +352,7 @@ impl Ddpm {
         let mask = cat(&[ones([1, 1, 14, 28]), zeros([1, 1, 14, 28])], 2);
         let half = &whole_digits * &mask;
         let way = Way { eta: 1.0, guidance: 1.0, ..fast };
-        let filled = |classes: &Tensor, rounds: usize| way.fill(&half, &mask, classes, rounds);
+        let filled = |classes: &Tensor, rounds: usize| way.fill(session, &half, &mask, classes, rounds);
         let any = whole(count, UNet::ANY);
         let rows = [
             ("left black", half.clone()),
@@ -377,7 +390,7 @@ impl Ddpm {
         report.claim(
             Claim::at_least("halves filled in, told the class: read right", read[3], self.claim_hidden).percent(),
         );
-        report.claim(Claim::at_least("gained over halves left black", read[3] - read[0], 0.15).percent());
+        report.claim(Claim::at_least("gained over halves left black", read[3] - read[0], 0.2).percent());
         for name in
             ["noised.png", "reverse.gif", "reverse.png", "samples.gif", "samples.png", "hidden.png", "process.png"]
         {
@@ -442,10 +455,11 @@ impl Ddpm {
 }
 
 /// Samples `[count, 1, 28, 28]` of the ten classes in turn, and how many milliseconds each took.
-fn samples(way: Way, count: usize) -> Result<(Tensor, f64)> {
+fn samples(session: &Session, way: Way, count: usize) -> Result<(Tensor, f64)> {
     let (clock, classes) = (std::time::Instant::now(), in_turn(count));
     let mut parts = Vec::new();
     for start in (0..count).step_by(100) {
+        session.go_on()?;
         let size = 100.min(count - start);
         parts.push(way.digits(&randn([size, 1, 28, 28]), &classes.narrow(0, start, size))?);
     }

@@ -18,7 +18,7 @@ use crate::plot::Picture;
 use crate::progress::Bar;
 use crate::run::{Checkpoint, Run, State};
 use crate::units::Style;
-use crate::{Error, Figure, Result};
+use crate::{Error, Figure, Result, interrupted};
 use etude_core::random::{self, Generator};
 use etude_core::{Tensor, no_grad};
 use etude_data::Split;
@@ -182,6 +182,12 @@ impl Session {
         if !self.quiet {
             println!("{}", line.as_ref());
         }
+    }
+
+    /// For long work after the last loop: an error if the person asked to stop. What the loops did is saved then, and a
+    /// resumed run does that work again.
+    pub fn go_on(&self) -> Result<()> {
+        if interrupted() { Err(Error::interrupted()) } else { Ok(()) }
     }
 
     /// Saves `thing` (a model, an optimiser, an average of weights, a parameter, a state cell) with the run under
