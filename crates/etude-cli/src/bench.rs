@@ -25,7 +25,7 @@ pub struct BenchOptions {
     /// Steps to time; by default as many as take about four seconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: Option<u32>,
-    /// Threads to use; one a core by default
+    /// Threads to use; by default what ETUDE_THREADS says, or one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// One JSON object a line, as the scripts of other frameworks print

@@ -1,6 +1,7 @@
-//! A small fork-join pool. The caller takes part, tasks are claimed one by one, and a call made from inside a task runs
-//! in place, so kernels may be nested freely. Tasks must be cut by problem size, never by thread count: that keeps
-//! results the same bits on any number of threads.
+//! A small fork-join pool. The caller takes part, and a call made from inside a task runs in place, so kernels may be
+//! nested freely. Tasks must be cut by problem size, never by thread count: that keeps results the same bits on any number
+//! of threads. Every thread begins with a part of the tasks of its own, the same from call to call, and helps the others
+//! when it is done: so what one kernel leaves in a core's cache is mostly read there by the next.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,13 +35,27 @@ pub fn parallel_chunks<T: Send>(out: &mut [T], chunk: usize, work: impl Fn(usize
 /// How many threads kernels use, the caller included.
 pub fn threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
-        0 => *DEFAULT_THREADS
-            .get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS)),
+        0 => *DEFAULT_THREADS.get_or_init(|| {
+            let cores = std::thread::available_parallelism().map_or(1, |n| n.get()).min(MAX_THREADS);
+            let (count, complaint) = choose(std::env::var("ETUDE_THREADS").ok().as_deref(), cores);
+            complaint.into_iter().for_each(|complaint| eprintln!("{complaint}"));
+            count
+        }),
         n => n,
     }
 }
 
-/// Sets how many threads kernels use from now on, 1 to 256; 0 returns to one a core. Results do not depend on it.
+/// As many threads as `wish` says, or one a core; what is wrong with the wish.
+fn choose(wish: Option<&str>, cores: usize) -> (usize, Option<String>) {
+    let Some(wish) = wish.filter(|wish| !wish.is_empty()) else { return (cores, None) };
+    match wish.trim().parse() {
+        Ok(count @ 1..=MAX_THREADS) => (count, None),
+        _ => (cores, Some(format!("ETUDE_THREADS={wish}: not a number from 1 to {MAX_THREADS}; using {cores}"))),
+    }
+}
+
+/// Sets how many threads kernels use from now on, 1 to 256; 0 returns to what the environment variable `ETUDE_THREADS`
+/// says, or one a core. Results do not depend on it.
 pub fn set_threads(count: usize) {
     THREADS.store(count.min(MAX_THREADS), Ordering::Relaxed);
 }
@@ -73,11 +88,10 @@ unsafe impl<T: Send> Sync for SendPointer<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for SendPointer<T> {}
 
-/// One parallel call: tasks are claimed by counting up `next`; `left` counts those not yet ended.
+/// One parallel call: `left` counts the tasks not yet ended.
 struct Job {
     work: &'static (dyn Fn(usize) + Sync),
-    tasks: usize,
-    next: AtomicUsize,
+    shares: Vec<Share>,
     left: AtomicUsize,
     panicked: AtomicBool,
     payload: Mutex<Option<Box<dyn std::any::Any + Send>>>,
@@ -85,25 +99,37 @@ struct Job {
     forced: Option<crate::cpu::InstructionSet>,
 }
 
+/// The tasks `next..end`, which are claimed by counting up `next`. On lines of its own: threads count in different ones.
+#[repr(align(128))]
+struct Share {
+    next: AtomicUsize,
+    end: usize,
+}
+
 impl Job {
-    /// Claims and runs tasks until none is left to claim.
-    fn work(&self) {
+    /// Claims and runs tasks until none is left to claim, thread `id`'s own share first.
+    fn work(&self, id: usize) {
         let outer = INSIDE.replace(true);
         #[cfg(test)]
         let _forced = crate::cpu::forced::enter(self.forced);
-        loop {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= self.tasks {
-                break;
+        let mut ended = 0;
+        for turn in 0..self.shares.len() {
+            let share = &self.shares[(id + turn) % self.shares.len()];
+            loop {
+                let index = share.next.fetch_add(1, Ordering::Relaxed);
+                if index >= share.end {
+                    break;
+                }
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.work)(index)));
+                if let Err(payload) = result {
+                    self.panicked.store(true, Ordering::Relaxed);
+                    *lock(&self.payload) = Some(payload);
+                }
+                ended += 1;
             }
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.work)(index)));
-            if let Err(payload) = result {
-                self.panicked.store(true, Ordering::Relaxed);
-                *lock(&self.payload) = Some(payload);
-            }
-            self.left.fetch_sub(1, Ordering::Release);
         }
         INSIDE.set(outer);
+        self.left.fetch_sub(ended, Ordering::Release);
     }
 }
 
@@ -147,10 +173,11 @@ impl Pool {
         // SAFETY: only the lifetime changes. Workers call `work` only for tasks they have claimed, and this function
         // does not return before `left` is 0, that is before every claimed task has ended.
         let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
+        let threads = threads();
+        let share = |id: usize| Share { next: AtomicUsize::new(id * tasks / threads), end: (id + 1) * tasks / threads };
         let job = Arc::new(Job {
             work,
-            tasks,
-            next: AtomicUsize::new(0),
+            shares: (0..threads).map(share).collect(),
             left: AtomicUsize::new(tasks),
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),
@@ -159,7 +186,7 @@ impl Pool {
         });
         {
             let mut state = lock(&self.state);
-            while state.workers + 1 < threads() {
+            while state.workers + 1 < threads {
                 let id = state.workers;
                 let spawned = std::thread::Builder::new().name(format!("etude-{id}")).spawn(move || self.serve(id + 1));
                 if spawned.is_err() {
@@ -171,7 +198,7 @@ impl Pool {
             self.posted.fetch_add(1, Ordering::Release);
         }
         self.wake.notify_all();
-        job.work();
+        job.work(0);
         let mut spins = 0;
         while job.left.load(Ordering::Acquire) > 0 {
             spins += 1;
@@ -205,7 +232,7 @@ impl Pool {
                 state.job.clone()
             };
             if let Some(job) = job.filter(|_| id < threads()) {
-                job.work();
+                job.work(id);
             }
         }
     }
@@ -229,6 +256,15 @@ mod tests {
             }
         }
         set_threads(0);
+    }
+
+    #[test]
+    fn the_environment_chooses_how_many() {
+        assert_eq!((choose(None, 3), choose(Some(""), 3), choose(Some("8"), 3)), ((3, None), (3, None), (8, None)));
+        for wrong in ["0", "257", "-1", "two"] {
+            let (count, complaint) = choose(Some(wrong), 3);
+            assert_eq!((count, complaint.unwrap().ends_with("not a number from 1 to 256; using 3")), (3, true));
+        }
     }
 
     #[test]
