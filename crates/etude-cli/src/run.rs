@@ -15,7 +15,7 @@ pub struct How {
     /// Read data from this folder instead of the bundled sets
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Threads to use; one a core by default
+    /// Threads to use; by default what ETUDE_THREADS says, or one a core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Print the report as JSON and nothing else
@@ -118,7 +118,8 @@ fn sit(study: &Study, config: &str, session: Session, how: &How) -> Result<Repor
         session.data_from(how.data.clone()).quiet(how.json).save_every(Duration::from_secs(how.save_every));
     session.say(format!("{}   {}   {}", study.name, study.title, study.source));
     let path = session.path().to_path_buf();
-    let report = match (study.run)(config, &mut session) {
+    let report = (study.run)(config, &mut session).and_then(|report| session.heed().map(|()| report));
+    let report = match report {
         Ok(report) => report,
         Err(error) => {
             let stopped = error.is_interrupted();

@@ -47,6 +47,18 @@ impl Error {
         self.interrupted
     }
 
+    /// The same error once more, without the operating system's own underneath.
+    pub(crate) fn repeated(&self) -> Self {
+        let Self { place, what, remedy, interrupted, .. } = self;
+        Self {
+            place: place.clone(),
+            what: what.clone(),
+            remedy: remedy.clone(),
+            source: None,
+            interrupted: *interrupted,
+        }
+    }
+
     /// An operating-system error while doing `what` at `place`, with the remedy its kind suggests.
     pub fn io(place: impl AsRef<Path>, what: &str, error: io::Error) -> Self {
         let (reason, remedy) = explain(&error);

@@ -1,7 +1,7 @@
 //! The loop from outside: two optimisers, a value, an average and two loops in a row, killed and resumed; Ctrl-C; memory.
 
 use etude_core::{Tensor, randn, tensor};
-use etude_data::{Array, Dataset, Values};
+use etude_data::{Array, Dataset, Loader, Sample, Source, Values};
 use etude_nn::optim::{Adam, Average, RmsProp};
 use etude_nn::{Forward, Linear, Module, Param};
 use etude_train::run::{Run, RunFolder};
@@ -190,6 +190,34 @@ fn a_number_that_is_not_finite_stops_the_run() {
     };
     let error = run().unwrap_err().to_string();
     assert!(error.contains("`train/loss` became NaN at step 4; lower the learning rate"), "{error}");
+}
+
+/// Four examples that cannot be read.
+struct Missing;
+
+impl Source for Missing {
+    fn len(&self) -> usize {
+        4
+    }
+
+    fn sample(&self, _: usize) -> etude_data::Result<Sample> {
+        Err(etude_data::Error::new("pictures", "no such picture", "look elsewhere"))
+    }
+}
+
+/// A loop that passes over its error ends there, and nothing after it counts as done.
+#[test]
+fn an_error_nobody_looks_at_is_not_lost() {
+    let scratch = Scratch::new("unheeded");
+    let session = session(Run::create(&scratch.0, "unheeded", "", 11, false).unwrap(), None, 1000);
+    let mut items = 0;
+    for _ in session.batches_from(Loader::new(Missing, 2), 1) {
+        items += 1;
+    }
+    assert_eq!(items, 1, "nothing follows an error");
+    for error in [session.heed(), session.record(&[("accuracy", 1.0)]), session.steps(3).next().unwrap().map(drop)] {
+        assert!(error.unwrap_err().to_string().contains("no such picture"));
+    }
 }
 
 /// A real Ctrl-C: this test starts itself as a process, and asks it to stop in the middle.

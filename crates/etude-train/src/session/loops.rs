@@ -29,7 +29,8 @@ impl Session {
     /// A loop of `steps` steps; its items are their numbers, from 0.
     ///
     /// An item is an error when the person asked to stop (everything is saved then) or a file cannot be written:
-    /// `for step in session.steps(1000) { let step = step?; … }`.
+    /// `for step in session.steps(1000) { let step = step?; … }`. A loop that passes over the error (`for _ in …`) ends
+    /// there, and [`Session::heed`] returns it.
     pub fn steps(&self, steps: u64) -> Steps<'_> {
         Steps { turn: Turn::new(self), steps }
     }
@@ -47,6 +48,7 @@ impl Session {
 }
 
 /// See [`Session::steps`].
+#[must_use = "a loop does nothing until it is iterated, and each item may be an error"]
 pub struct Steps<'s> {
     turn: Turn<'s>,
     steps: u64,
@@ -67,12 +69,13 @@ impl Iterator for Steps<'_> {
             }
             Ok(over)
         });
-        let step = || Ok(self.turn.session.inner().state.loop_step);
-        turned.map_or_else(|error| Some(Err(error)), |more| more.then(step))
+        let step = turned.map(|more| more.then(|| self.turn.session.inner().state.loop_step));
+        self.turn.hand_out(step)
     }
 }
 
 /// See [`Session::batches`].
+#[must_use = "a loop does nothing until it is iterated, and each item may be an error"]
 pub struct Batches<'s> {
     turn: Turn<'s>,
     loader: Loader,
@@ -108,10 +111,7 @@ impl Batches<'_> {
         if !more {
             return Ok(None);
         }
-        let batch = loader.next_batch().map_err(|error| {
-            turn.done = true;
-            Error::from(error)
-        })?;
+        let batch = loader.next_batch()?;
         let mut inner = turn.session.inner();
         inner.examples = Some(batch.indices.len());
         let state = &mut inner.state;
@@ -131,7 +131,8 @@ impl Iterator for Batches<'_> {
     type Item = Result<Minibatch>;
 
     fn next(&mut self) -> Option<Result<Minibatch>> {
-        self.advance().transpose()
+        let batch = self.advance();
+        self.turn.hand_out(batch)
     }
 }
 
@@ -140,22 +141,37 @@ struct Turn<'s> {
     session: &'s Session,
     begun: bool,
     done: bool,
+    /// The error handed out, until the loop is asked for more.
+    failed: Option<Error>,
 }
 
 impl<'s> Turn<'s> {
     fn new(session: &'s Session) -> Turn<'s> {
-        Turn { session, begun: false, done: false }
+        Turn { session, begun: false, done: false, failed: None }
     }
 
     /// Closes the step that ran and opens the next; false when there is none. `place` moves the loop's position and
-    /// says whether it has come to its end. After an error there are no more steps.
+    /// says whether it has come to its end.
     fn next(&mut self, place: impl FnOnce(&Session) -> Result<bool>) -> Result<bool> {
         if self.done {
+            // Whoever asks for more after an error has passed over it.
+            if let Some(error) = self.failed.take() {
+                self.session.inner().unheeded.get_or_insert(error);
+            }
             return Ok(false);
         }
         let more = self.turn(place);
         self.done = !matches!(more, Ok(true));
         more
+    }
+
+    /// An item of the loop; after an error there are no more.
+    fn hand_out<T>(&mut self, item: Result<Option<T>>) -> Option<Result<T>> {
+        if let Err(error) = &item {
+            self.done = true;
+            self.failed = Some(error.repeated());
+        }
+        item.transpose()
     }
 
     fn turn(&mut self, place: impl FnOnce(&Session) -> Result<bool>) -> Result<bool> {
@@ -200,6 +216,7 @@ impl Drop for Turn<'_> {
 impl super::Inner {
     /// Begins the next loop; false when a former sitting finished it.
     fn begin(&mut self) -> Result<bool> {
+        self.heed()?;
         let number = self.begun;
         self.begun += 1;
         self.stopping = false;
@@ -215,6 +232,11 @@ impl super::Inner {
         self.kept.iter_mut().for_each(|saved| saved.waiting = false);
         self.saved = std::time::Instant::now();
         Ok(true)
+    }
+
+    /// See [`Session::heed`].
+    pub(super) fn heed(&self) -> Result<()> {
+        self.unheeded.as_ref().map_or(Ok(()), |error| Err(error.repeated()))
     }
 
     /// Counts the step that ran, if one did.

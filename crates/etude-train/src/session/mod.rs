@@ -55,6 +55,8 @@ struct Inner {
     /// Examples or steps done in this sitting.
     seen: u64,
     stopping: bool,
+    /// An error that a loop handed out and nobody looked at.
+    unheeded: Option<Error>,
     label: String,
     bar: Option<Bar>,
     tail: String,
@@ -106,6 +108,7 @@ impl Session {
             examples: None,
             seen: 0,
             stopping: false,
+            unheeded: None,
             label: String::new(),
             bar: None,
             tail: String::new(),
@@ -238,6 +241,7 @@ impl Session {
     /// show them.
     pub fn record(&self, values: &[(&str, f64)]) -> Result<()> {
         let mut inner = self.inner.borrow_mut();
+        inner.heed()?;
         let (step, epoch) = (inner.state.step + u64::from(inner.open), inner.state.epoch + 1);
         inner.run.log(step, epoch, values)
     }
@@ -319,7 +323,13 @@ impl Session {
         }
     }
 
-    /// The run, to close it.
+    /// The error that ended a loop and that the program passed over, such as a Ctrl-C in `for _ in session.steps(n)`:
+    /// a run that ends so is not finished. Later loops and [`Session::record`] return it too.
+    pub fn heed(&self) -> Result<()> {
+        self.inner.borrow().heed()
+    }
+
+    /// The run, to close it; ask [`Session::heed`] first.
     pub fn into_run(self) -> Run {
         let seconds = self.seconds();
         let mut run = self.inner.into_inner().run;
