@@ -9,9 +9,21 @@ use syn::{Data, DeriveInput, parse_macro_input};
 /// (`layer1.conv.weight`). Every field must itself be a module (numbers, strings and options count as modules without
 /// parameters); `#[module(skip)]` leaves one out, `#[module(name = "LayerNorm")]` gives it a name that public weights use
 /// and Rust would not.
+///
+/// This one names the crate `etude_nn`; `etude` exports [`macro@EtudeModule`] under the same name.
 #[proc_macro_derive(Module, attributes(module))]
 pub fn derive_module(input: TokenStream) -> TokenStream {
-    let input = parse_macro_input!(input as DeriveInput);
+    derive(&parse_macro_input!(input as DeriveInput), &quote! { ::etude_nn })
+}
+
+/// The same for a crate that depends on `etude` alone, which knows `etude_nn` as `etude::nn`.
+#[proc_macro_derive(EtudeModule, attributes(module))]
+pub fn derive_etude_module(input: TokenStream) -> TokenStream {
+    derive(&parse_macro_input!(input as DeriveInput), &quote! { ::etude::nn })
+}
+
+/// The implementation for `input`, with `Module` and `Walk` found in the crate or module `home`.
+fn derive(input: &DeriveInput, home: &proc_macro2::TokenStream) -> TokenStream {
     let name = &input.ident;
     let (impl_generics, type_generics, where_clause) = input.generics.split_for_impl();
     let fields = match &input.data {
@@ -27,8 +39,8 @@ pub fn derive_module(input: TokenStream) -> TokenStream {
         Err(error) => return error.to_compile_error().into(),
     };
     quote! {
-        impl #impl_generics ::etude_nn::Module for #name #type_generics #where_clause {
-            fn visit(&self, walk: &mut ::etude_nn::Walk) {
+        impl #impl_generics #home::Module for #name #type_generics #where_clause {
+            fn visit(&self, walk: &mut #home::Walk) {
                 #(#visits)*
             }
         }
