@@ -200,3 +200,46 @@ fn state_carried_from_step_to_step_stays_one_plan() {
     }
     assert_eq!(m.to_vec::<f32>(), [2.0, 4.0, 6.0]);
 }
+
+#[test]
+fn tables_follow_the_numbers_they_are_made_from() {
+    // A table of a plan is made once for the same numbers; it must not outlive a change of them, nor be overwritten.
+    let x = tensor([1.0, 2.0, 3.0]);
+    for i in [2, 2, 5, 5, 2] {
+        let table = range(0.0, i as f64, 3, DType::F32).exp();
+        let (y, mask) = (&x * &table, arange(3).unsqueeze(1).greater_equal(arange(3)).to(DType::F32));
+        let folded = mask.matmul(&(&y * 0.0 + 1.0).unsqueeze(1)).to_vec::<f32>();
+        let expected: Vec<f32> = (0..3).map(|j| (j + 1) as f32 * ((j * i) as f32).exp()).collect();
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-6 * b.abs();
+        assert!(y.to_vec::<f32>().iter().zip(&expected).all(close), "{i}");
+        assert_eq!(folded, [1.0, 2.0, 3.0]);
+    }
+}
+
+#[test]
+fn what_depends_on_numbers_alone_is_no_step_of_a_plan() {
+    let x = tensor(vec![vec![1.0; 8]; 8]);
+    let steps = |y: Tensor| plan_summary(&[y]).unwrap().steps;
+    let mask = arange(8).unsqueeze(1).less(arange(8)).to(DType::F32) * 3.0;
+    assert_eq!(steps(&x + mask), 1);
+    let product = || eye(8).matmul(&eye(8)); // what is held while the plan is made is a result of it
+    assert_eq!(steps(&x + product()), 1);
+    assert_eq!(steps(&x + ones([8, 8]) * 2.0), 1);
+    // Random numbers are drawn anew each time.
+    assert_eq!(steps(&x + randn([8, 8])), 2);
+}
+
+#[test]
+fn elementwise_work_is_one_step_across_reshapes_that_split_axes() {
+    let steps = |y: Tensor| plan_summary(&[y]).unwrap().steps;
+    let x = tensor(vec![vec![vec![1.0, -2.0]; 12]; 2]);
+    let (gamma, beta) = (tensor(vec![0.5; 12]), tensor(vec![0.1; 12]));
+    // The statistics are one step, everything after them another.
+    assert_eq!(steps(x.group_norm(3, Some(&gamma), Some(&beta), 1e-5).silu()), 2);
+    assert_eq!(steps(((&x * 2.0).reshape([2, 3, 8]).relu().reshape([6, 8]) + 1.0).reshape([2, 24]).exp()), 1);
+    // Axes that do not fit each other are left as they are.
+    let y = ((&x * 2.0).reshape([16, 3]) + tensor([1.0, 2.0, 3.0])).reshape([3, 16]) * 2.0;
+    let expected: Vec<f32> =
+        (0..48).map(|i| 2.0 * ((if i % 2 == 0 { 2.0 } else { -4.0 }) + (i % 3 + 1) as f32)).collect();
+    assert_eq!(y.to_vec::<f32>(), expected);
+}

@@ -1,7 +1,7 @@
 //! First pass: composite nodes are written out as what they mean. Recording one costs one node however long its meaning
 //! is; the meaning is recorded here, once a plan.
 
-use super::graph::{Graph, GraphNode, Origin, Port};
+use super::graph::{Graph, GraphNode, Origin, Port, bits};
 use crate::node::{ByNode, Node, Source};
 use crate::operation::{Kind, Meta, Operation};
 use crate::{Tensor, context};
@@ -116,13 +116,5 @@ impl Writer {
             written.insert(Arc::as_ptr(&node), ports);
         }
         Ok(results.iter().map(|t| written[&Arc::as_ptr(&t.node)][t.output as usize]).collect())
-    }
-}
-
-/// A number's kind and bits: what makes two constants one.
-fn bits(value: Scalar) -> (bool, u64) {
-    match value {
-        Scalar::Float(value) => (true, value.to_bits()),
-        Scalar::Int(value) => (false, value as u64),
     }
 }

@@ -1,4 +1,4 @@
-//! Fifth pass: elementwise items that run over the same shape and can run at the same time become one tile program;
+//! Seventh pass: elementwise items that run over the same shape and can run at the same time become one tile program;
 //! a fold whose input comes from such a group becomes its tail.
 //!
 //! Time is counted in steps: an item runs one step after its inputs, except that elementwise work of one shape shares a
@@ -160,7 +160,9 @@ fn attach_folds(items: &Items, users: &[Vec<usize>], wanted: &[bool], groups: &m
     groups.retain(|group| !group.is_empty());
 }
 
-/// Whether the folded axes are the innermost ones, so that a store runs in the order of the fold.
+/// Whether the folded axes are the innermost ones, so that a store runs in the order of the fold. Where they are not (the
+/// gradient of a bias, over batch and planes), one pass that stores and folds takes longer than two: it walks memory channel
+/// by channel.
 fn trailing(shape: &crate::Shape, axes: &[usize]) -> bool {
     let kept = (0..shape.rank()).filter(|axis| shape[*axis] != 1 && !axes.contains(axis)).max();
     let folded = axes.iter().filter(|&&axis| shape[axis] != 1).min();

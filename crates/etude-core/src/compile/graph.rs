@@ -49,6 +49,26 @@ pub(crate) struct Graph {
     pub constants: Vec<Scalar>,
 }
 
+impl Graph {
+    /// How many leaves come with each run.
+    pub fn leaves(&self) -> usize {
+        let after = |node: &GraphNode| match node.origin {
+            Origin::Leaf { index, .. } => index + 1,
+            _ => 0,
+        };
+        self.nodes.iter().map(after).max().unwrap_or(0)
+    }
+
+    /// Which of the numbers that come with each run the graph reads.
+    pub fn numbers(&self) -> Vec<usize> {
+        let number = |node: &GraphNode| match node.origin {
+            Origin::Scalar { index } if index < self.scalars => Some(index),
+            _ => None,
+        };
+        self.nodes.iter().filter_map(number).collect()
+    }
+}
+
 /// Storage that elements are read from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum Base {
@@ -128,4 +148,12 @@ pub(crate) struct Items {
     pub donated: Vec<bool>,
     /// Numbers the plan brings itself.
     pub constants: Vec<Scalar>,
+}
+
+/// A number's kind and bits: what makes two numbers one.
+pub(crate) fn bits(value: Scalar) -> (bool, u64) {
+    match value {
+        Scalar::Float(value) => (true, value.to_bits()),
+        Scalar::Int(value) => (false, value as u64),
+    }
 }

@@ -1,4 +1,4 @@
-//! Fourth pass: what is kept for the way back. A result that is read soon and again much later either stays in memory
+//! Sixth pass: what is kept for the way back. A result that is read soon and again much later either stays in memory
 //! until then or is computed anew from what stays there anyway. Which results stay is a smallest cut: of all sets from
 //! which the late readers can be served by elementwise work alone, one with the fewest bytes (Ford and Fulkerson, 1956),
 //! and of those the one that leaves the least to compute. So of a GELU only its argument is kept, and of a rectified
@@ -114,14 +114,16 @@ fn meet(items: &Items, users: &[Vec<usize>], times: &[i32], anew: &[bool], late:
     for at in (0..items.items.len()).rev() {
         leads[at] |= users[at].iter().any(|&user| leads[user]);
     }
+    // The elementwise reader of each chain at each time, the last of several.
+    let readers = all.iter().filter(|(_, user)| elementwise(*user));
+    let at: HashMap<(usize, i32), usize> = readers.map(|&(number, user)| ((number, times[user]), user)).collect();
     let mut later = Vec::new();
     for &(number, kernel) in all.iter().filter(|(_, user)| !elementwise(*user)) {
         if users[kernel].iter().any(|&user| leads[user]) {
             continue;
         }
-        let soon = |other: usize| elementwise(other) && (0..NEAR).contains(&(times[other] - times[kernel]));
-        let meets = all.iter().filter(|&&(same, other)| same == number && soon(other)).map(|&(_, other)| other);
-        later.extend(meets.max_by_key(|&other| times[other]).map(|other| (kernel, other)));
+        let soon = (times[kernel]..times[kernel] + NEAR).rev();
+        later.extend(soon.flat_map(|time| at.get(&(number, time))).next().map(|&other| (kernel, other)));
     }
     later
 }
@@ -148,7 +150,7 @@ fn write(items: &Items, anew: &[bool], late: &[Vec<usize>], later: Vec<(usize, u
     };
     for (at, item) in items.items.iter().enumerate() {
         let inputs = item.inputs.iter().map(|input| match input.base {
-            Base::Item(from, _) if late[from].contains(&at) => writer.again(input),
+            Base::Item(from, _) if late[from].binary_search(&at).is_ok() => writer.again(input),
             _ => writer.moved(input),
         });
         let inputs = inputs.collect();

@@ -1,4 +1,4 @@
-//! Eighth pass: which storage each result lives in, from its first writer to its last reader. Buffers that nobody else
+//! Tenth pass: which storage each result lives in, from its first writer to its last reader. Buffers that nobody else
 //! holds are overwritten in place.
 
 use super::graph::{Base, Items, Located};
@@ -19,7 +19,7 @@ pub(crate) fn place(items: &Items, drafts: Vec<Draft>) -> Result<Plan, String> {
     let arena = memory.pack();
     let own = memory.slots.iter().filter(|slot| slot.home == Home::Own).map(|slot| slot.bytes);
     let peak_bytes = arena + own.sum::<usize>();
-    Ok(Plan { steps, roots, arena, peak_bytes, slots: memory.slots, constants: items.constants.clone() })
+    Ok(Plan { steps, roots, arena, peak_bytes, slots: memory.slots, constants: items.constants.clone(), tables: None })
 }
 
 struct Memory {

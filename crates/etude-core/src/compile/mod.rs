@@ -2,15 +2,19 @@
 //!
 //! 1. [`expand`]: composites are written out as what they mean;
 //! 2. [`simplify`]: common subexpressions are shared, no-ops disappear;
-//! 3. [`views`]: views become windows, copies are put in where strides cannot say a view;
-//! 4. [`keep`]: what is read again much later is kept or computed anew, whichever keeps fewer bytes;
-//! 5. [`fuse`]: elementwise items and folds are grouped into tile programs;
-//! 6. [`order`]: groups are put in the order they run in, so that little is alive at once;
-//! 7. [`lower`]: groups are written as tile programs and kernel calls;
-//! 8. [`memory`]: results are given storage, in place where nobody else holds it;
+//! 3. [`constants`]: what depends on numbers alone gets a plan of its own, which runs once;
+//! 4. [`views`]: views become windows, copies are put in where strides cannot say a view;
+//! 5. [`axes`]: elementwise work joined by reshapes gets one shape;
+//! 6. [`keep`]: what is read again much later is kept or computed anew, whichever keeps fewer bytes;
+//! 7. [`fuse`]: elementwise items and folds are grouped into tile programs;
+//! 8. [`order`]: groups are put in the order they run in, so that little is alive at once;
+//! 9. [`lower`]: groups are written as tile programs and kernel calls;
+//! 10. [`memory`]: results are given storage, in place where nobody else holds it;
 //!
 //! and [`verify`] holds the plan against its invariants.
 
+mod axes;
+mod constants;
 mod expand;
 mod fuse;
 pub(crate) mod graph;
@@ -19,6 +23,7 @@ mod lower;
 mod memory;
 mod order;
 pub(crate) mod plan;
+mod print;
 mod simplify;
 mod verify;
 mod views;
@@ -26,19 +31,30 @@ mod views;
 use crate::context::switches;
 use crate::runtime::profile::timed;
 use graph::Graph;
-use plan::Plan;
+use plan::{Plan, Tables};
 
 /// Compiles `graph`.
 pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
     let trace = &switches().trace;
-    let captured = graph.nodes.len();
+    let leaves = graph.leaves();
+    let mut printer = print::Printer::new(trace.graph);
+    printer.stage("as recorded", || print::graph(&graph));
     let graph = timed("compile: expand", || expand::expand(graph))?;
+    printer.stage("expand", || print::graph(&graph));
     let graph = timed("compile: simplify", || simplify::simplify(graph));
-    let simplified = graph.nodes.len();
+    printer.stage("simplify", || print::graph(&graph));
+    let (graph, tables) = timed("compile: constants", || constants::split(graph, leaves));
+    printer.stage("constants", || print::graph(&graph));
     let items = timed("compile: views", || views::resolve(&graph));
+    printer.stage("views", || print::items(&items));
+    let items = timed("compile: axes", || axes::split(items));
+    printer.stage("axes", || print::items(&items));
     let items = timed("compile: keep", || keep::keep(items));
+    printer.stage("keep", || print::items(&items));
     let groups = timed("compile: fuse", || fuse::fuse(&items));
+    printer.stage("fuse", || print::groups(&items, &groups));
     let mut groups = timed("compile: order", || order::order(&items, groups));
+    printer.stage("order", || print::groups(&items, &groups));
     let drafts = loop {
         match timed("compile: lower", || lower::lower(&items, &groups)) {
             Ok(drafts) => break drafts,
@@ -49,20 +65,22 @@ pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
             }
         }
     };
-    if trace.graph {
-        eprintln!("etude: {captured} nodes, {simplified} after simplifying, {} items", items.items.len());
-        for (number, item) in items.items.iter().enumerate() {
-            let outputs: Vec<String> = item.outputs.iter().map(|m| format!("{} {}", m.dtype, m.shape)).collect();
-            eprintln!("  {number:4} {:<14} {:<30} {}", item.name(), outputs.join(", "), item.location);
-        }
-        eprintln!("etude: {} groups", drafts.len());
-    }
-    let plan = timed("compile: memory", || memory::place(&items, drafts))?;
+    printer.stage("lower", || print::groups(&items, &groups));
+    let mut plan = timed("compile: memory", || memory::place(&items, drafts))?;
     if cfg!(debug_assertions) {
         verify::verify(&plan)?;
     }
     if trace.plan {
         eprint!("{plan}");
+    }
+    if let Some(graph) = tables {
+        if trace.graph || trace.plan {
+            eprintln!("etude: the plan of what depends on numbers alone:");
+        }
+        let numbers = graph.numbers();
+        let tables = compile(graph)?;
+        plan.peak_bytes += tables.peak_bytes;
+        plan.tables = Some(Box::new(Tables { plan: tables, numbers, made: Default::default() }));
     }
     Ok(plan)
 }

@@ -1,13 +1,13 @@
 //! What the passes make: a flat list of steps over slots. It prints readably under `ETUDE_TRACE=plan`.
 
-use crate::node::Source;
+use crate::node::{Source, Value};
 use crate::operation::Meta;
 use crate::{DType, Shape, Window};
 use etude_kernels::Cost;
 use etude_kernels::tile::{Prepared, Scalar};
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Storage a step reads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -90,8 +90,19 @@ pub(crate) struct Plan {
     pub roots: Vec<Vec<(Place, Window)>>,
     /// Numbers that follow those each run brings.
     pub constants: Vec<Scalar>,
-    /// The bytes of the arena and of the results that get storage of their own.
+    /// The bytes of the arena, of the results that get storage of their own, and of the tables.
     pub peak_bytes: usize,
+    /// What follows the leaves of each run.
+    pub tables: Option<Box<Tables>>,
+}
+
+/// Results that depend on numbers alone, and how to make them.
+pub(crate) struct Tables {
+    pub plan: Plan,
+    /// Which of a run's numbers they depend on.
+    pub numbers: Vec<usize>,
+    /// The last ones, and the numbers they were made from.
+    pub made: Mutex<(Vec<Scalar>, Vec<Value>)>,
 }
 
 impl Step {

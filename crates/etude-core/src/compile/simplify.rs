@@ -46,7 +46,7 @@ fn unchanged(node: &GraphNode, kept: &[GraphNode]) -> Option<Port> {
 }
 
 /// Leaves out what no root needs.
-fn drop_dead(mut graph: Graph) -> Graph {
+pub(super) fn drop_dead(mut graph: Graph) -> Graph {
     let mut needed = vec![false; graph.nodes.len()];
     graph.roots.iter().flatten().for_each(|port| needed[port.node as usize] = true);
     for at in (0..graph.nodes.len()).rev() {

@@ -53,11 +53,13 @@ impl Frozen {
         let outputs: Vec<Tensor> = quietly(|| outputs.iter().map(own).collect());
         let captured = capture::capture_function(&outputs, &placeholders);
         let plan = compile::compile(captured.graph()).map_err(Error::Execution)?;
-        let scalars = captured.scalars.iter().chain(&plan.constants).copied().collect();
+        let scalars: Vec<Scalar> = captured.scalars.iter().chain(&plan.constants).copied().collect();
+        let leaves = captured.leaves.into_iter().skip(inputs.len()).map(|leaf| leaf.value);
+        let leaves = leaves.chain(execute::tables(&plan, &scalars)?).collect();
         Ok(Some(Frozen {
             plan: Arc::new(plan),
             inputs: inputs.to_vec(),
-            leaves: captured.leaves.into_iter().skip(inputs.len()).map(|leaf| leaf.value).collect(),
+            leaves,
             scalars,
             outputs: outputs.iter().map(|tensor| (tensor.output as usize, tensor.meta())).collect(),
         }))

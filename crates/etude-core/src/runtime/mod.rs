@@ -1,7 +1,7 @@
 //! Evaluation: capture the unevaluated graph behind some tensors, find or compile its plan, run it, keep the results.
 
 mod cache;
-mod capture;
+pub(crate) mod capture;
 mod execute;
 pub mod frozen;
 pub mod profile;
