@@ -3,8 +3,8 @@ in evaluation, for crates/etude-bench/tests to be held against.
 
     python workloads.py FOLDER    writes losses.txt and outputs.txt in ../../crates/etude-bench/tests; FOLDER holds train_step_torch.py
 
-Weights and inputs are hashes of names and positions that Étude computes too (etude-bench/src/workload.rs), so that the files
-hold nothing but results. Sizes are those of `Setting::small`; nothing is dropped.
+Weights and inputs are hashes that Étude computes too (pattern.py), so that the files hold nothing but results. Sizes are those of
+`Setting::small`; nothing is dropped.
 """
 
 import os
@@ -13,8 +13,9 @@ import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import numpy
 import torch
+
+from pattern import evaluated, example, fill, noise, whole
 
 HERE = pathlib.Path(__file__).parent
 # Étude's names for layers that PyTorch's Sequential numbers.
@@ -22,45 +23,6 @@ RENAMED = {
     "convnet": {"0": "conv1", "3": "conv2", "7": "fc1", "9": "fc2"},
     "dqn": {"0": "conv1", "2": "conv2", "4": "conv3", "7": "fc1", "9": "fc2"},
 }
-
-
-def pattern(count, seed):
-    """`count` numbers in [-1, 1): 24 bits of a hash of position and seed."""
-    with numpy.errstate(over="ignore"):
-        bits = numpy.arange(count, dtype=numpy.uint32) * numpy.uint32(0x9E3779B1) + numpy.uint32(seed * 0x85EBCA77 & 0xFFFFFFFF)
-        bits = (bits ^ bits >> numpy.uint32(15)) * numpy.uint32(0x2C1B3C6D)
-        bits = (bits ^ bits >> numpy.uint32(12)) * numpy.uint32(0x297A2D39)
-        bits ^= bits >> numpy.uint32(15)
-    return (bits >> numpy.uint32(8)).astype(numpy.float32) * numpy.float32(2.0 / (1 << 24)) - numpy.float32(1)
-
-
-def seed_of(name):
-    """FNV-1a of the name, 32 bits."""
-    seed = 0x811C9DC5
-    for byte in name.encode():
-        seed = (seed ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return seed
-
-
-def fill(net, renamed):
-    for name, param in net.named_parameters():
-        head, _, tail = name.partition(".")
-        name = f"{renamed.get(head, head)}.{tail}" if tail else head
-        shape = tuple(param.shape)
-        fan = numpy.float32(numpy.prod(shape[1:], dtype=numpy.int64))
-        centre, spread = (1, 0.1) if len(shape) == 1 and name.endswith("weight") else (0, 0.1) if len(shape) == 1 else (0, 1 / numpy.sqrt(fan))
-        values = pattern(param.numel(), seed_of(name)) * numpy.float32(spread) + numpy.float32(centre)
-        with torch.no_grad():
-            param.copy_(torch.from_numpy(values).reshape(shape))
-
-
-def noise(*shape):
-    return torch.from_numpy(pattern(int(numpy.prod(shape)), 1000)).reshape(shape)
-
-
-def whole(shape, low, high):
-    return (low + torch.arange(int(numpy.prod(shape))) * 7919 % (high - low)).reshape(shape)
-
 
 # Inputs and targets at the small sizes.
 DATA = {
@@ -82,25 +44,10 @@ DATA = {
 
 def outputs():
     """The first and the last eight numbers the evaluated models give."""
-    import torchvision
-    from transformers import BertConfig, BertModel
-
-    sizes = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
-    models = {
-        "resnet50": (torchvision.models.resnet50(), noise(2, 3, 64, 64), lambda y: y),
-        "minilm": (BertModel(sizes, add_pooling_layer=False), whole((2, 16), 0, 30522), lambda y: y.last_hidden_state),
-    }
     lines = []
-    for name, (net, x, of) in models.items():
-        net.eval()
-        fill(net, {})
-        # Statistics as training leaves them: no mean is 0 and no variance 1.
-        for key, state in net.named_buffers():
-            if key.endswith(("running_mean", "running_var")):
-                spread = torch.from_numpy(pattern(state.numel(), seed_of(key)))
-                state.copy_(spread * 0.1 if key.endswith("mean") else spread * 0.5 + 1)
+    for name in ("resnet50", "minilm"):
         with torch.inference_mode():
-            y = of(net(x)).flatten().tolist()
+            y = evaluated(name)[0](example(name, 2, small=True)).flatten().tolist()
         lines.append(" ".join([name, *(f"{v:.9g}" for v in y[:8] + y[-8:])]))
     return lines
 

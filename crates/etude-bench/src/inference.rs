@@ -1,6 +1,7 @@
 //! Models evaluated the way somebody who ships them would: `compile()`, one input after the other.
 
 use crate::Setting;
+use crate::workload::{fill_statistics_with_pattern, fill_with_pattern};
 use etude::prelude::*;
 use etude::{Error, Result};
 use etude_zoo::{Bert, BertSizes, ResNet};
@@ -55,9 +56,14 @@ impl Evaluation {
 }
 
 impl Inference {
-    /// Draws weights and an input of `batch` examples.
+    /// Makes weights and an input of `batch` examples: random ones, or the pattern's.
     pub fn build(&self, setting: &Setting, batch: usize) -> Evaluation {
-        (self.build)(setting, batch)
+        let evaluation = (self.build)(setting, batch);
+        if setting.pattern {
+            fill_with_pattern(&*evaluation.model);
+            fill_statistics_with_pattern(&*evaluation.model);
+        }
+        evaluation
     }
 }
 

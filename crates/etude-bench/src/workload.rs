@@ -10,6 +10,7 @@ use crate::models::transformer::{TokenModel, TokenSizes, Vit};
 use crate::models::unet::UNet;
 use crate::models::vae::{Vae, vae_loss};
 use etude::nn::optim::Optimizer;
+use etude::nn::{Entry, Walk};
 use etude::prelude::*;
 use etude::{Error, Result};
 use std::rc::Rc;
@@ -96,7 +97,7 @@ pub fn seed_of(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |seed, byte| (seed ^ byte as u32).wrapping_mul(0x0100_0193))
 }
 
-/// Gives every parameter numbers that another program can compute too (tests/golden/workloads.py does): ±1/√fan_in for weights, ±0.1 for other vectors,
+/// Gives every parameter numbers that another program can compute too (tests/golden/pattern.py does): ±1/√fan_in for weights, ±0.1 for other vectors,
 /// around 1 where they scale.
 pub fn fill_with_pattern(model: &dyn Module) {
     for (name, param) in &model.parameters() {
@@ -112,9 +113,26 @@ pub fn fill_with_pattern(model: &dyn Module) {
     }
 }
 
+/// Gives running statistics such numbers, as training leaves them: no mean is 0 and no variance 1.
+pub fn fill_statistics_with_pattern(model: &dyn Module) {
+    model.visit(&mut Walk::new(&mut |name, entry| {
+        let Entry::State(state) = entry else { return };
+        let shape = state.get().shape();
+        let (centre, spread) = match name.rsplit('.').next() {
+            Some("running_mean") => (0.0, 0.1),
+            Some("running_var") => (1.0, 0.5),
+            _ => return,
+        };
+        let values: Vec<f32> = pattern(shape.count(), seed_of(name)).iter().map(|v| v * spread + centre).collect();
+        state.set(Tensor::from_slice(&values, shape));
+    }));
+}
+
 impl Setting {
     /// The racing size with random numbers.
     pub const RACE: Setting = Setting { small: false, pattern: false };
+    /// The racing size with numbers that the peers compute too.
+    pub const ALIKE: Setting = Setting { small: false, pattern: true };
 
     pub(crate) fn size(&self, race: usize, small: usize) -> usize {
         if self.small { small } else { race }

@@ -3,7 +3,7 @@
 
 use crate::commands::print;
 use clap::Args;
-use etude::core::{Peak, Profile, set_threads};
+use etude::core::{Peak, Profile, Tensor, set_threads};
 use etude::{Error, Result};
 use etude_bench::measure::{Timing, measure, profile};
 use etude_bench::{BATCHES, INFERENCES, Inference, SCALINGS, Setting, WORKLOADS, Workload, find, find_inference};
@@ -147,7 +147,7 @@ impl Job {
                 Box::new(move || task.step().map(drop))
             }
             Job::Evaluate(model, batch) => {
-                let evaluate = model.build(&Setting::RACE, batch).compile();
+                let evaluate = model.build(&Setting::ALIKE, batch).compile();
                 Box::new(move || {
                     drop(evaluate());
                     Ok(())
@@ -162,12 +162,21 @@ fn run(job: Job, options: &BenchOptions) -> Result<Value> {
     let seconds = if options.inference { 2.0 } else { 4.0 };
     let timing = measure(job.step(), options.steps.map(|steps| steps as usize), seconds)?;
     let mut line = timing_json(job, &timing);
+    if let Job::Evaluate(model, batch) = job {
+        line["probe"] = json!(probe(&model.build(&Setting::ALIKE, batch).compile()()));
+    }
     if options.profile {
         let steps = options.steps.map_or(((2e3 / timing.median_ms) as usize).clamp(3, 100), |steps| steps as usize);
         let (rest, milliseconds) = profile(job.step(), steps)?;
         line["profile"] = profile_json(&timing.first, &rest, steps, milliseconds);
     }
     Ok(line)
+}
+
+/// Sixteen numbers of an output, by which the peers' are held against each other.
+fn probe(output: &Tensor) -> Vec<f32> {
+    let values = output.to_vec::<f32>();
+    (0..16).map(|i| values[i * values.len() / 16]).collect()
 }
 
 /// Times a job in a process of its own.

@@ -1,0 +1,71 @@
+//! candle's side of the race: its own BERT and ResNet-50 with the weights every peer has.
+//!
+//!     candle-peer FOLDER MODEL BATCH
+//!
+//! FOLDER is what `bench/evaluate.py export` wrote. Threads are candle's own choice, one a core. Prints the JSON line that
+//! the other peers print.
+
+use candle_core::{DType, Device, Module, Tensor};
+use candle_nn::VarBuilder;
+use candle_transformers::models::{bert, resnet};
+use std::error::Error;
+use std::time::Instant;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [folder, name, batch] = &words[..] else {
+        return Err("usage: candle-peer FOLDER MODEL BATCH".into());
+    };
+    let bytes = std::fs::read(format!("{folder}/{name}-{batch}.input"))?;
+    let (batch, device): (usize, _) = (batch.parse()?, Device::Cpu);
+    let weights = std::fs::read(format!("{folder}/{name}.safetensors"))?;
+    let weights = VarBuilder::from_buffered_safetensors(weights, DType::F32, &device)?;
+    let flat = |y: candle_core::Result<Tensor>| y.and_then(|y| y.flatten_all()?.to_vec1::<f32>()).expect("the model runs");
+    if name == "minilm" {
+        let model = bert::BertModel::load(weights, &sizes())?;
+        let ids: Vec<i64> = bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect();
+        let ids = Tensor::from_vec(ids, (batch, 128), &device)?.to_dtype(DType::U32)?;
+        let segments = ids.zeros_like()?;
+        race("candle", name, batch, || flat(model.forward(&ids, &segments, None)));
+    } else {
+        let model = resnet::resnet50(1000, weights)?;
+        let values: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let x = Tensor::from_vec(values, (batch, 3, 224, 224), &device)?;
+        race("candle", name, batch, || flat(model.forward(&x)));
+    }
+    Ok(())
+}
+
+/// MiniLM's six layers of 384 features.
+fn sizes() -> bert::Config {
+    bert::Config {
+        hidden_size: 384,
+        num_hidden_layers: 6,
+        num_attention_heads: 12,
+        intermediate_size: 1536,
+        ..bert::Config::default()
+    }
+}
+
+/// Times `step`, which evaluates the model once: two to warm up, then about two seconds' worth; prints the line.
+fn race(peer: &str, name: &str, batch: usize, mut step: impl FnMut() -> Vec<f32>) {
+    let mut output = Vec::new();
+    let mut timed = || {
+        let start = Instant::now();
+        output = step();
+        start.elapsed().as_secs_f64()
+    };
+    timed();
+    let probe = timed();
+    let mut times: Vec<f64> = (0..((2.0 / probe) as usize).clamp(5, 300)).map(|_| timed()).collect();
+    times.sort_by(f64::total_cmp);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let probe: Vec<f32> = (0..16).map(|i| output[i * output.len() / 16]).collect();
+    println!(
+        "{{\"peer\": \"{peer}\", \"workload\": \"{name}\", \"batch\": {batch}, \"median_ms\": {:.3}, \"min_ms\": {:.3}, \"peak_rss_mb\": {}, \"probe\": {probe:?}}}",
+        times[times.len() / 2] * 1e3,
+        times[0] * 1e3,
+        peak.unwrap_or(0) / 1024
+    );
+}

@@ -1,0 +1,122 @@
+"""docs/performance.md, from the results of the races."""
+from . import inference
+from .common import ROOT, milliseconds
+from .training import GOALS, MEAN, OTHERS, PEERS, means
+
+PAGE = ROOT / "docs/performance.md"
+
+
+def write(results):
+    """Writes the page: all of it, or the section on evaluation alone where there is nothing else."""
+    evaluated = inference.section(results["inference"], results["machine"]) if "inference" in results else None
+    if "workloads" in results:
+        # Figures that were not measured this time stay as they are.
+        text = page(results, evaluated or section_of(PAGE.read_text(), inference.HEADING))
+    else:
+        text = PAGE.read_text()
+        old = section_of(text, inference.HEADING)
+        text = text.replace(old, evaluated + "\n") if old else text.replace("## Method", evaluated + "\n## Method")
+    PAGE.write_text(text)
+
+
+def section_of(text, heading):
+    """The section under `heading`, up to the next heading; empty if there is none."""
+    _, found, rest = text.partition(heading + "\n")
+    return found + rest.partition("\n## ")[0] + "\n" if found else ""
+
+
+def page(results, evaluated):
+    """docs/performance.md, with the section on evaluation as it is given."""
+    about, roof = results["machine"], results["machine"].get("roofline") or {}
+    figures = "" if not roof else (
+        f"; {roof['gflops']:.0f} GFLOP/s of f32 multiply-adds on {roof['threads']} threads ({roof['gflops_one_thread']:.0f} on one), "
+        + ", ".join(f"{max(l['copy_gbytes'], l['triad_gbytes']):.0f} GB/s from {l['level']}" for l in roof["bandwidth"]))
+    peers = [p for p in PEERS if any(p in e["peers"] for e in results["workloads"].values())]
+    text = f"""# Performance
+
+One training step (forward, loss, backward, Adam, the loss read back) of thirteen models, f32, data in memory, against PyTorch
+(eager and compiled), JAX and Burn; and the evaluation of two models against ONNX Runtime, PyTorch, tract and candle. Peers run on the
+same machine in the same run. Written by `bench/compare --page`.
+
+## Machine
+
+{about['cpu']}, {about['cores']} cores, {about['system']}{figures}. {about['date']}, commit {about['commit']}.
+
+## Times
+
+Milliseconds a step, and in brackets how many times as fast Étude is: the median of {results['rounds']} rounds' ratios, with the smallest
+and the largest.
+
+| workload | Étude | {' | '.join(peers)} | against the best | goal |
+|---|---|{'---|' * len(peers)}---|---|
+"""
+    for workload, e in results["workloads"].items():
+        cells = []
+        for peer in peers:
+            f = e["peers"].get(peer)
+            cells.append("–" if not f else milliseconds(f["median_ms"]) + ("" if "ratio" not in f else " ({:.2f}; {:.2f}–{:.2f})".format(*f["ratio"])))
+        goal = GOALS.get(workload, OTHERS)
+        ratio = e["peers"][e["best"]]["ratio"][0] if e["best"] else None
+        verdict = "–" if ratio is None else f"**{ratio:.2f}** ({e['best']})"
+        held = "" if ratio is None else " held" if ratio >= goal else " not yet"
+        ours = e["peers"].get("etude")
+        text += f"| {workload} | {milliseconds(ours['median_ms'])} | {' | '.join(cells)} | {verdict} | ≥ {goal}{held} |\n" if ours else ""
+    mean = means(results)
+    if mean["best"]:
+        text += f"\nGeometric mean against the best peer of each: **{mean['best']:.2f}** (goal ≥ {MEAN}); " + \
+            ", ".join(f"against {peer} {value:.2f}" for peer, value in mean.items() if peer != "best") + ".\n"
+    text += f"""
+## Memory
+
+The most resident memory of the process, in MB (of PyTorch, some 250 MB are the framework itself); what Étude's plan holds at once beside
+parameters, optimiser state and data; and what eager PyTorch allocates at once beside them (`bench/activations.py`).
+
+| workload | Étude | planned | PyTorch allocates | {' | '.join(peers)} |
+|---|---|---|---|{'---|' * len(peers)}
+"""
+    grown = results.get("growth") or {"threads": {}, "scaling": [], "allocated_mb": {}}
+    for workload, e in results["workloads"].items():
+        cell = lambda name, key: f"{e['peers'][name][key]:.0f}" if key in e["peers"].get(name, {}) else "–"
+        text += f"| {workload} | {cell('etude', 'peak_rss_mb')} | {cell('etude', 'planned_peak_mb')} | {grown['allocated_mb'].get(workload, '–')} | {' | '.join(cell(p, 'peak_rss_mb') for p in peers)} |\n"
+    if grown["threads"]:
+        text += """
+## Threads and the first step
+
+Milliseconds a step on one thread and on two, how many times as fast two are, and how many steps' time the first step takes, compiling
+and mapping memory included.
+
+| workload | one thread | two threads | times | first step |
+|---|---|---|---|---|
+"""
+        for workload, f in grown["threads"].items():
+            text += f"| {workload} | {milliseconds(f['one_ms'])} | {milliseconds(f['two_ms'])} | {f['speedup']:.2f} | {f['first_steps']:.2f} |\n"
+    if grown["scaling"]:
+        text += "\n## Sizes\n\nMicroseconds of a step for each example or symbol in it.\n"
+        for line in grown["scaling"]:
+            text += f"\n| {line['workload']}, {line['unit']} | {' | '.join(map(str, line['sizes']))} |\n|---|{'---|' * len(line['sizes'])}\n"
+            text += f"| µs each | {' | '.join(milliseconds(each) for each in line['microseconds_each'])} |\n"
+    text += f"\n{evaluated.rstrip()}\n" if evaluated else ""
+    text += """
+## Method
+
+Every run is a process of its own: two steps to warm up, then about four seconds of steps, of which the median counts. In a round
+all peers run one after the other, in every other round backwards; ratios are taken within a round, so that drift of the machine
+hits all alike. Models and data are the same (`crates/etude-bench/src/models` and the peers' scripts, whose parameter counts and
+first losses a test compares). Each framework uses one thread a core and its own defaults. In evaluation about two seconds' worth of
+calls is timed, and weights and inputs are hashes of names and positions that every program computes or reads (`tests/golden/pattern.py`).
+
+## How to repeat it
+
+```sh
+bench/compare --setup            # a virtual environment with the peers (several GB), and the Burn, tract and candle programs
+bench/compare --page             # some thirty minutes; nothing else should run meanwhile
+bench/compare --only inference --page  # the section on evaluation alone
+etude bench --roofline           # what the machine can do
+etude bench resnet18 --profile   # where the time of a step goes, kernel by kernel against the roof
+etude bench --inference --profile  # the same of the compiled models
+```
+
+`--rounds`, `--steps`, `--against torch,jax` and names of workloads make it shorter; `--prefix 'chrt --rr 1'` keeps other
+programs of a shared machine out of the way.
+"""
+    return text
