@@ -1,7 +1,7 @@
 //! What an operation is: one trait, implemented by every operation in [`crate::ops`] and by users for their own.
 
 use crate::{Shape, Tensor, Window};
-use etude_kernels::tile::{BinaryOp, ReduceOp, Scalar, UnaryOp};
+use etude_kernels::tile::{BinaryOp, ReduceOp, Scalar, Tail, UnaryOp};
 use etude_kernels::{Buffer, Cost, DType, Element};
 use std::any::Any;
 use std::fmt::Debug;
@@ -130,6 +130,12 @@ pub trait Operation: Any + Debug + Send + Sync {
         None
     }
 
+    /// The same results, recorded in the way that suits inputs which never change (those that are `fixed`): what is made of
+    /// them alone is computed once, when a function is frozen. `None` where nothing would be gained.
+    fn frozen(&self, _inputs: &[Tensor], _fixed: &[bool]) -> Option<Vec<Tensor>> {
+        None
+    }
+
     /// Whether the result is drawn at random, from a seed and a stream that are inputs.
     fn draws(&self) -> bool {
         false
@@ -138,6 +144,11 @@ pub trait Operation: Any + Debug + Send + Sync {
     /// Whether the kernel wants input number `input` contiguous (the default) or takes any strides.
     fn contiguous(&self, _input: usize) -> bool {
         true
+    }
+
+    /// Whether the kernel runs the call's tail, if there is one, on the rows of its one output as it makes them.
+    fn takes_tail(&self) -> bool {
+        false
     }
 
     /// What the kernel has to do, for profiles: the bytes of inputs and outputs, and no arithmetic unless said otherwise.
@@ -188,6 +199,8 @@ pub struct Call<'a> {
     pub(crate) inputs: &'a [Argument<'a>],
     pub(crate) outputs: &'a mut [Buffer],
     pub(crate) metas: &'a [Meta],
+    /// What is done to the output's rows as soon as they are there.
+    pub(crate) tail: Option<&'a Tail<'a>>,
 }
 
 impl<'a> Call<'a> {

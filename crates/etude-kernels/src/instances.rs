@@ -9,8 +9,10 @@ use crate::matmul::Operand;
 use crate::pool::PoolGeometry;
 use crate::random::Key;
 use crate::scan::Number;
+use crate::tile::Tail;
 use crate::{
-    Float, arg, attention, conv, copy, ctc, index, matmul, norm, patches, pool, random, recurrent, scan, softmax, sort,
+    Buffer, Float, arg, attention, conv, copy, ctc, index, matmul, norm, patches, pool, random, recurrent, scan,
+    softmax, sort,
 };
 
 /// Kernels of a floating type.
@@ -46,6 +48,7 @@ pub struct Floats<T: 'static> {
     pub(crate) pool_scatter_plane: fn(usize, usize, &[i64], &[T], &mut [T]),
     pub(crate) patches_fold: fn(&PoolGeometry, &[T], &mut [T]),
     pub(crate) matmul: fn(usize, usize, usize, Operand<T>, Operand<T>, &mut [T]),
+    pub(crate) matmul_packed: fn([usize; 3], &[T], &[T], &mut Buffer, Option<&Tail>),
     pub(crate) random_uniform: fn(Key, &mut [T]),
     pub(crate) random_normal: fn(Key, &mut [T]),
 }
@@ -95,6 +98,7 @@ impl<T: Float> Floats<T> {
         pool_scatter_plane: pool::scatter_plane_body::<T>,
         patches_fold: patches::fold_body::<T>,
         matmul: matmul::matmul_body::<T>,
+        matmul_packed: matmul::matmul_packed_body::<T>,
         random_uniform: random::uniform_body::<T>,
         random_normal: random::normal_body::<T>,
     };

@@ -155,3 +155,31 @@ fn an_identity_and_a_constant_compile() {
     assert_eq!(constant.forward(&x).to_vec::<f32>(), [1.0, 1.0]);
     assert_eq!(constant.steps(&x), Some(0));
 }
+
+/// The dense half of a transformer's layer.
+#[derive(Module, Clone)]
+struct Dense(Linear, Linear);
+
+impl Forward for Dense {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.1.forward(&self.0.forward(x).gelu()) + x
+    }
+}
+
+#[test]
+fn what_follows_a_product_runs_in_its_step() {
+    random::seed(6);
+    let model = Dense(Linear::new(40, 50).init(), Linear::new(50, 40).init());
+    // Two products; bias and GELU, bias and shortcut are their tails.
+    for shape in [&[1, 40][..], &[30, 40], &[3, 11, 40], &[2, 3, 20, 40]] {
+        assert_eq!(compare(&model, shape).1, 2, "{shape:?}");
+    }
+    let (compiled, x) = (model.compile(), randn([70, 40]));
+    x.eval().unwrap();
+    let outputs = [1, 2, 5].map(|threads| {
+        etude_core::set_threads(threads);
+        compiled.forward(&x).to_vec::<f32>()
+    });
+    etude_core::set_threads(0);
+    assert!(outputs.iter().all(|output| *output == outputs[0]), "the bits depend on the number of threads");
+}

@@ -116,7 +116,8 @@ impl Memory {
                     Base::Scalar(index) => KernelInput::Scalar(index),
                     _ => KernelInput::Array(place, input.window, input.dtype),
                 };
-                Action::Kernel { source: source.clone(), inputs: inputs.iter().zip(&places).map(argument).collect() }
+                let inputs = inputs.iter().zip(&places).map(argument).collect();
+                Action::Kernel { source: source.clone(), inputs, tail: None }
             }
         };
         let known = match &action {

@@ -10,6 +10,7 @@
 //! 8. [`order`]: groups are put in the order they run in, so that little is alive at once;
 //! 9. [`lower`]: groups are written as tile programs and kernel calls;
 //! 10. [`memory`]: results are given storage, in place where nobody else holds it;
+//! 11. [`tails`]: elementwise work behind a kernel runs on its rows as it makes them;
 //!
 //! and [`verify`] holds the plan against its invariants.
 
@@ -25,6 +26,7 @@ mod order;
 pub(crate) mod plan;
 mod print;
 mod simplify;
+mod tails;
 mod verify;
 mod views;
 
@@ -67,6 +69,7 @@ pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
     };
     printer.stage("lower", || print::groups(&items, &groups));
     let mut plan = timed("compile: memory", || memory::place(&items, drafts))?;
+    timed("compile: tails", || tails::attach(&mut plan));
     if cfg!(debug_assertions) {
         verify::verify(&plan)?;
     }

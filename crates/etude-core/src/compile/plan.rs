@@ -1,7 +1,7 @@
 //! What the passes make: a flat list of steps over slots. It prints readably under `ETUDE_TRACE=plan`.
 
 use crate::node::{Source, Value};
-use crate::operation::Meta;
+use crate::operation::{Meta, bytes};
 use crate::{DType, Shape, Window};
 use etude_kernels::Cost;
 use etude_kernels::tile::{Prepared, Scalar};
@@ -46,8 +46,19 @@ pub(crate) enum Action {
         /// Which of the plan's scalars the program reads, in its numbering.
         scalars: Vec<usize>,
     },
-    /// An operation's own kernel.
-    Kernel { source: Source, inputs: Vec<KernelInput> },
+    /// An operation's own kernel, and what is done to the rows of its output as soon as they are there.
+    Kernel { source: Source, inputs: Vec<KernelInput>, tail: Option<Box<TileTail>> },
+}
+
+/// An elementwise program over the rows of a kernel's output, in its place.
+pub(crate) struct TileTail {
+    pub prepared: Box<Prepared>,
+    pub rows: usize,
+    pub columns: usize,
+    /// Two strides each.
+    pub inputs: Vec<TileInput>,
+    /// Which of the plan's scalars the program reads.
+    pub scalars: Vec<usize>,
 }
 
 /// One step: an action and the slots it fills.
@@ -110,13 +121,14 @@ impl Step {
     pub fn reads(&self) -> Vec<Place> {
         match &self.action {
             Action::Tile { inputs, .. } => inputs.iter().map(|input| input.place).collect(),
-            Action::Kernel { inputs, .. } => inputs
-                .iter()
-                .filter_map(|input| match input {
+            Action::Kernel { inputs, tail, .. } => {
+                let own = inputs.iter().filter_map(|input| match input {
                     KernelInput::Array(place, ..) => Some(*place),
                     KernelInput::Scalar(_) => None,
-                })
-                .collect(),
+                });
+                let beside = tail.iter().flat_map(|tail| &tail.inputs).filter(|input| input.in_place.is_none());
+                own.chain(beside.map(|input| input.place)).collect()
+            }
         }
     }
 }
@@ -138,10 +150,17 @@ impl Step {
             Action::Tile { prepared, kept, reduced, inputs, .. } => {
                 prepared.cost(kept, reduced, inputs.iter().map(|input| &input.strides[..]))
             }
-            Action::Kernel { source, inputs } => match source.operation() {
-                Some(operation) => operation.cost(&Step::input_metas(inputs), &self.metas),
-                None => Cost::default(),
-            },
+            Action::Kernel { source, inputs, tail } => {
+                let own = source.operation().map(|operation| operation.cost(&Step::input_metas(inputs), &self.metas));
+                let tail = tail.as_ref().map(|tail| {
+                    let strides = tail.inputs.iter().map(|input| &input.strides[..]);
+                    let cost = tail.prepared.cost(&[tail.rows, tail.columns], &[], strides);
+                    // Its output is the kernel's, read and written in cache.
+                    Cost { bytes: cost.bytes.saturating_sub(2 * bytes(&self.metas)), ..cost }
+                });
+                let (own, tail) = (own.unwrap_or_default(), tail.unwrap_or_default());
+                Cost { operations: own.operations + tail.operations, bytes: own.bytes + tail.bytes }
+            }
         }
     }
 

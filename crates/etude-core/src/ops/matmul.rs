@@ -2,7 +2,7 @@
 
 use crate::node::Source;
 use crate::operation::{Backward, Call, Kind, Meta, Operation, View, WeightAxis, bytes};
-use crate::ops::{Case, Row};
+use crate::ops::{Case, Row, packed};
 use crate::{DType, Shape, Tensor};
 use etude_kernels::matmul::{Operand, matmul};
 use etude_kernels::{Cost, Float};
@@ -11,6 +11,9 @@ use etude_kernels::{Cost, Float};
 struct MatMul;
 
 static MATMUL: MatMul = MatMul;
+
+/// Columns a fixed right side must have to be packed: half a panel.
+const FEWEST_COLUMNS: usize = 16;
 
 impl Operation for MatMul {
     fn name(&self) -> &'static str {
@@ -54,6 +57,13 @@ impl Operation for MatMul {
     fn weight_axis(&self, inputs: &[Meta]) -> Option<WeightAxis> {
         let output = inputs[0].shape.rank() - 1;
         (inputs[1].shape.rank() == 2).then_some(WeightAxis { input: 1, weight: 1, output })
+    }
+
+    /// A fixed right side is packed; products of very few columns do better without.
+    fn frozen(&self, inputs: &[Tensor], fixed: &[bool]) -> Option<Vec<Tensor>> {
+        let [a, b] = [&inputs[0], &inputs[1]];
+        let suits = !fixed[0] && fixed[1] && a.rank() == 2 && b.rank() == 2 && b.size(1) >= FEWEST_COLUMNS;
+        suits.then(|| vec![packed::product(a, b)])
     }
 
     fn contiguous(&self, _input: usize) -> bool {

@@ -18,6 +18,7 @@ mod linear;
 pub mod lrn;
 pub mod matmul;
 pub mod norm;
+pub mod packed;
 pub mod patches;
 pub mod pool;
 pub mod recurrent;
@@ -54,6 +55,7 @@ pub fn table() -> Vec<Row> {
         window::rows,
         reduce::rows,
         matmul::rows,
+        packed::rows,
         linear::rows,
         create::rows,
         arg::rows,

@@ -2,12 +2,12 @@
 
 use super::capture::Capture;
 use crate::compile::graph::bits;
-use crate::compile::plan::{Action, Home, KernelInput, Place, Plan, Step};
+use crate::compile::plan::{Action, Home, KernelInput, Place, Plan, Step, TileInput};
 use crate::context::switches;
 use crate::node::Value;
 use crate::operation::{Argument, Call};
 use crate::{DType, Error, Result};
-use etude_kernels::tile::{Input, Scalar, Source};
+use etude_kernels::tile::{Input, Scalar, Source, Tail};
 use etude_kernels::{Arena, Buffer};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +44,18 @@ impl Memory<'_> {
             Place::Leaf(index) => self.leaves[index].window.offset,
             Place::Slot(_) => 0,
         }
+    }
+
+    fn tile_inputs<'a>(&'a self, inputs: &'a [TileInput]) -> Vec<Input<'a>> {
+        let place = |input: &'a TileInput| Input {
+            source: match input.in_place {
+                Some(output) => Source::Output(output),
+                None => Source::Buffer(self.buffer(input.place)),
+            },
+            offset: input.offset + self.offset(input.place),
+            strides: &input.strides,
+        };
+        inputs.iter().map(place).collect()
     }
 }
 
@@ -166,23 +178,13 @@ impl Executor for Cpu {
     ) -> std::result::Result<(), String> {
         match &step.action {
             Action::Tile { prepared, kept, reduced, inputs, scalars: used, .. } => {
-                let inputs: Vec<Input> = inputs
-                    .iter()
-                    .map(|input| Input {
-                        source: match input.in_place {
-                            Some(output) => Source::Output(output),
-                            None => Source::Buffer(memory.buffer(input.place)),
-                        },
-                        offset: input.offset + memory.offset(input.place),
-                        strides: &input.strides,
-                    })
-                    .collect();
+                let inputs = memory.tile_inputs(inputs);
                 let used: Vec<Scalar> = used.iter().map(|&index| scalars[index]).collect();
                 let mut targets: Vec<&mut Buffer> = outputs.iter_mut().collect();
                 prepared.run(kept, reduced, &inputs, &used, &mut targets);
                 Ok(())
             }
-            Action::Kernel { source, inputs } => {
+            Action::Kernel { source, inputs, tail } => {
                 let arguments: Vec<Argument> = inputs
                     .iter()
                     .map(|input| match input {
@@ -194,7 +196,13 @@ impl Executor for Cpu {
                     })
                     .collect();
                 let operation = source.operation().expect("a kernel step has an operation");
-                operation.run(&mut Call { inputs: &arguments, outputs, metas: &step.metas })
+                let mut call = Call { inputs: &arguments, outputs, metas: &step.metas, tail: None };
+                let Some(tail) = tail else { return operation.run(&mut call) };
+                let inputs = memory.tile_inputs(&tail.inputs);
+                let scalars: Vec<Scalar> = tail.scalars.iter().map(|&index| scalars[index]).collect();
+                let tail = Tail { prepared: &tail.prepared, inputs: &inputs, scalars: &scalars };
+                call.tail = Some(&tail);
+                operation.run(&mut call)
             }
         }
     }

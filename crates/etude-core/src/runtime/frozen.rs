@@ -1,10 +1,10 @@
 //! Frozen functions: tensors of inputs with everything else fixed. What does not depend on the inputs is computed once,
 //! scales and shifts behind a weight are folded into it, and a call runs a plan without recording anything.
 
-use super::{SharedPlan, capture, execute, profile};
+use super::{SharedPlan, capture, execute, packing, profile};
 use crate::node::{ByNode, Node, Source, Value};
 use crate::operation::{Kind, Meta, WeightAxis};
-use crate::{Error, Result, Tensor, compile, context};
+use crate::{Error, Result, Tensor, Window, compile, context};
 use etude_kernels::tile::{BinaryOp, Scalar};
 use std::panic::Location;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ impl Frozen {
             inputs.iter().map(|&meta| Tensor::from_node(Node::placeholder(meta, location))).collect();
         let outputs = quietly(|| context::evaluating(|| body(&placeholders)));
         let Some(outputs) = Folder::fold(&outputs, &placeholders) else { return Ok(None) };
+        let outputs = packing::pack(&outputs, &placeholders);
         Tensor::eval_all(&constants(&outputs, &placeholders))?;
         // What is an input, or was there before, needs a node of its own to be a result.
         let own = |tensor: &Tensor| match tensor.node.source {
@@ -105,7 +106,7 @@ impl Frozen {
 }
 
 /// Records on placeholders, without gradients.
-fn quietly<R>(run: impl FnOnce() -> R) -> R {
+pub(super) fn quietly<R>(run: impl FnOnce() -> R) -> R {
     context::no_grad(|| context::tracing(run))
 }
 
@@ -120,7 +121,7 @@ fn contiguous(tensor: &Tensor) -> Result<Value> {
 }
 
 /// The nodes behind `outputs` that are not evaluated, inputs first.
-fn behind(outputs: &[Tensor]) -> Vec<Arc<Node>> {
+pub(super) fn behind(outputs: &[Tensor]) -> Vec<Arc<Node>> {
     let (mut order, mut seen): (Vec<Arc<Node>>, ByNode<()>) = (Vec::new(), ByNode::default());
     let mut stack: Vec<(Arc<Node>, bool)> = outputs.iter().rev().map(|tensor| (tensor.node.clone(), false)).collect();
     while let Some((node, done)) = stack.pop() {
@@ -139,7 +140,7 @@ fn behind(outputs: &[Tensor]) -> Vec<Arc<Node>> {
 }
 
 /// Which nodes of `order` depend on the placeholders.
-fn dependent(order: &[Arc<Node>], placeholders: &[Tensor]) -> ByNode<bool> {
+pub(super) fn dependent(order: &[Arc<Node>], placeholders: &[Tensor]) -> ByNode<bool> {
     let mut depends: ByNode<bool> = ByNode::default();
     for node in order {
         let placeholder = placeholders.iter().any(|tensor| Arc::ptr_eq(&tensor.node, node));
@@ -154,19 +155,24 @@ fn dependent(order: &[Arc<Node>], placeholders: &[Tensor]) -> ByNode<bool> {
 fn constants(outputs: &[Tensor], placeholders: &[Tensor]) -> Vec<Tensor> {
     let order = behind(outputs);
     let depends = dependent(&order, placeholders);
-    // Views of what is there already cost nothing.
-    let mut free: ByNode<bool> = ByNode::default();
+    // Views of what is there already cost nothing, if strides can say them.
+    let mut free: ByNode<Option<Window>> = ByNode::default();
     for node in &order {
-        let view = node.source.operation().is_some_and(|operation| matches!(operation.kind(), Kind::View(_)));
-        let through = || view && node.state().inputs.iter().all(|input| free[&Arc::as_ptr(&input.node)]);
-        let found = node.is_evaluated() || through();
+        let found = match node.source.operation().map(|operation| operation.kind()) {
+            _ if node.is_evaluated() => outputs_of(node).first().map(|tensor| tensor.evaluated().window),
+            Some(Kind::View(view)) => {
+                let input = node.state().inputs[0].clone();
+                free[&Arc::as_ptr(&input.node)].and_then(|window| view.apply(&window, &node.outputs[0].shape))
+            }
+            _ => None,
+        };
         free.insert(Arc::as_ptr(node), found);
     }
     let mut found: Vec<Tensor> = Vec::new();
     let inner = order.iter().filter(|node| depends[&Arc::as_ptr(node)]).flat_map(|node| node.state().inputs.clone());
     for tensor in inner.chain(outputs.iter().cloned()) {
         let at = Arc::as_ptr(&tensor.node);
-        if !depends[&at] && !free[&at] {
+        if !depends[&at] && free[&at].is_none() {
             found.push(tensor);
         }
     }
@@ -328,12 +334,12 @@ impl Linear {
     }
 }
 
-fn outputs_of(node: &Arc<Node>) -> Vec<Tensor> {
+pub(super) fn outputs_of(node: &Arc<Node>) -> Vec<Tensor> {
     (0..node.outputs.len()).map(|i| Tensor { node: node.clone(), output: i as u32 }).collect()
 }
 
 /// `node` with `new` inputs in the place of `old` ones: itself, if they are the same.
-fn again(node: &Arc<Node>, old: &[Tensor], new: Vec<Tensor>) -> Arc<Node> {
+pub(super) fn again(node: &Arc<Node>, old: &[Tensor], new: Vec<Tensor>) -> Arc<Node> {
     let same = |(old, new): (&Tensor, &Tensor)| Arc::ptr_eq(&old.node, &new.node) && old.output == new.output;
     if old.iter().zip(&new).all(same) {
         return node.clone();

@@ -3,14 +3,19 @@
 //! Three ways, chosen by size and strides alone: `light` reads the left side where it lies (small products, and those
 //! with few rows), dot products serve sides that are both contiguous over the depth, and `blocked` packs both sides
 //! in cache-sized panels, after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
+//! `packed` does a product whose right side was packed before.
 
 mod blocked;
 pub(crate) mod kernel;
 mod light;
 pub(crate) mod pack;
+mod packed;
 pub(crate) mod scratch;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use packed::matmul_packed_body;
+pub use packed::{PANEL, matmul_packed};
 
 use crate::Float;
 use crate::threads::{SendPointer, parallel};

@@ -3,6 +3,8 @@
 use super::*;
 use crate::cpu::forced;
 use crate::threads::set_threads;
+use crate::tile::{BinaryOp, Input, Instruction, Prepared, Program, Scalar, Source, Tail};
+use crate::{Buffer, DType};
 
 /// A matrix in its own storage with the given layout.
 struct Matrix<T> {
@@ -148,4 +150,94 @@ fn a_side_that_leaves_its_data_is_refused() {
     let data = [1.0f32; 4];
     let side = Operand { data: &data, offsets: &[0], row_stride: 2, column_stride: 1 };
     matmul(2, 2, 3, side, side, &mut [0.0; 6]);
+}
+
+/// b `[k, n]` in panels.
+fn panels<T: Float>(k: usize, n: usize, b: &[T]) -> Vec<T> {
+    let element = |panel: usize, p: usize, j: usize| match panel * PANEL + j {
+        column if column < n => b[p * n + column],
+        _ => T::from_f64(f64::NAN),
+    };
+    let columns = |panel: usize| (0..k).flat_map(move |p| (0..PANEL).map(move |j| (panel, p, j)));
+    (0..n.div_ceil(PANEL)).flat_map(columns).map(|(panel, p, j)| element(panel, p, j)).collect()
+}
+
+/// `max(x + bias, 0) + beside`, x in place.
+fn tail_program(dtype: DType) -> Prepared {
+    let binary = |op, to, a, b| Instruction::Binary { op, dtype, to, a, b };
+    let program = Program {
+        instructions: vec![
+            Instruction::Load { to: 0, input: 0 },
+            Instruction::Load { to: 1, input: 1 },
+            binary(BinaryOp::Add, 2, 0, 1),
+            Instruction::Scalar { to: 3, index: 0, dtype },
+            binary(BinaryOp::Max, 2, 2, 3),
+            Instruction::Load { to: 1, input: 2 },
+            binary(BinaryOp::Add, 2, 2, 1),
+            Instruction::Store { output: 0, from: 2 },
+        ],
+        inputs: vec![dtype; 3],
+        outputs: vec![dtype],
+    };
+    program.prepare().expect("the program is right")
+}
+
+fn check_packed<T: Float>(m: usize, k: usize, n: usize) {
+    let (a, b): (Vec<T>, Vec<T>) = ((0..m * k).map(value).collect(), (0..k * n).map(|i| value(i + 5)).collect());
+    let packed = panels(k, n, &b);
+    let epsilon = if size_of::<T>() == 4 { f32::EPSILON as f64 } else { f64::EPSILON };
+    let [bias, beside] = [n, m * n].map(|count| Buffer::from_slice(&(0..count).map(value::<T>).collect::<Vec<T>>()));
+    let prepared = tail_program(T::DTYPE);
+    let lines = [[n as isize, 1], [0, 1], [n as isize, 1]];
+    let input = |source, line: usize| Input { source, offset: 0, strides: &lines[line] };
+    let inputs = [input(Source::Output(0), 0), input(Source::Buffer(&bias), 1), input(Source::Buffer(&beside), 2)];
+    let scalars = [Scalar::Float(0.0)];
+    let tail = Tail { prepared: &prepared, inputs: &inputs, scalars: &scalars };
+    let run = |tail: Option<&Tail>| {
+        let mut out = Buffer::from_slice(&vec![T::from_f64(f64::NAN); m * n]);
+        matmul_packed([m, k, n], &a, &packed, &mut out, tail);
+        out
+    };
+    forced::on_each_set(|set| {
+        let mut plain = run(None);
+        for (at, &found) in plain.as_slice::<T>().iter().enumerate() {
+            let terms = (0..k).map(|p| (a[at / n * k + p] * b[p * n + at % n]).to_f64());
+            let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+            let bound = (4.0 + k as f64 / 8.0) * epsilon * size;
+            assert!((found.to_f64() - sum).abs() <= bound, "{set:?} {m} {k} {n}, element {at}: {found:?}, not {sum}");
+        }
+        let whole = run(Some(&tail));
+        prepared.run(&[m, n], &[], &inputs, &scalars, &mut [&mut plain]);
+        assert_eq!(whole.as_slice::<T>(), plain.as_slice::<T>(), "{set:?} {m} {k} {n}: the tail after and between");
+        for threads in [1, 2, 5] {
+            set_threads(threads);
+            assert_eq!(run(Some(&tail)).as_slice::<T>(), whole.as_slice::<T>(), "{m} {k} {n} on {threads} threads");
+        }
+        set_threads(0);
+    });
+}
+
+#[test]
+fn packed_products_are_right_with_and_without_a_tail() {
+    let sizes = [
+        (1, 1, 1),
+        (1, 600, 70),
+        (3, 5, 33),
+        (24, 7, 64),
+        (25, 31, 45),
+        (130, 520, 100),
+        (1200, 9, 31),
+        (2, 0, 3),
+        (0, 2, 3),
+    ];
+    for (m, k, n) in sizes {
+        check_packed::<f32>(m, k, n);
+        check_packed::<f64>(m, k, n);
+    }
+}
+
+#[test]
+#[should_panic(expected = "matmul_packed: the panels of 4 × 5")]
+fn panels_too_small_are_refused() {
+    matmul_packed([2, 4, 5], &[0f32; 8], &[0f32; 20], &mut Buffer::zeroed(40), None);
 }

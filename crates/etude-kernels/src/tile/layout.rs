@@ -5,6 +5,9 @@ use crate::DType;
 /// Axes a call may have after merging. Tensors have far fewer.
 pub(super) const MAX_AXES: usize = 16;
 
+/// Elements of a row that make a tile worth its overhead.
+const LONG: usize = 128;
+
 /// A number for each axis, outermost first.
 pub(super) type PerAxis<T> = [T; MAX_AXES];
 
@@ -137,6 +140,14 @@ impl Layout {
         for axis in (0..self.axes).rev() {
             if across.is_some_and(|other| axis == other || axis == self.axes - 1) {
                 continue;
+            }
+            // A number a row, such as its mean, is one element of a tile that holds one row.
+            let along = axis + 1..self.axes;
+            let of_row = |o: &Operand| {
+                !o.folded && o.strides[axis] != 0 && o.strides[along.clone()].iter().all(|&step| step == 0)
+            };
+            if room * LONG <= tile && operands.iter().any(of_row) {
+                break;
             }
             let step = if room == tile { 64 } else { 1 };
             self.block[axis] = even_part(self.sizes[axis], room, step);

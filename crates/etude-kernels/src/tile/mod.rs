@@ -14,10 +14,12 @@ mod prepare;
 mod reduce;
 mod run;
 mod table;
+mod tail;
 #[cfg(test)]
 mod tests;
 
 pub use prepare::{MAX_REGISTERS, Prepared};
+pub use tail::Tail;
 
 use crate::{Buffer, DType};
 

@@ -110,14 +110,21 @@ pub(super) enum Step {
     Reduce { number: usize, from: usize },
 }
 
+/// How many calls' decisions are kept: a tail's are for all rows, for whole blocks of them and for the last.
+const KEPT: usize = 3;
+
 impl Prepared {
     /// What was decided for a call like this, now or earlier.
     pub(super) fn resolve(&self, kept: &[usize], reduced: &[usize], inputs: &[Input]) -> Arc<Resolved> {
         let mut last = self.last.lock().unwrap_or_else(|poison| poison.into_inner());
-        match &*last {
-            Some(resolved) if resolved.key.fits(kept, reduced, inputs) => resolved.clone(),
-            _ => last.insert(Arc::new(Resolved::new(self, kept, reduced, inputs))).clone(),
+        if let Some(resolved) = last.iter().find(|resolved| resolved.key.fits(kept, reduced, inputs)) {
+            return resolved.clone();
         }
+        if last.len() == KEPT {
+            last.remove(0);
+        }
+        last.push(Arc::new(Resolved::new(self, kept, reduced, inputs)));
+        last[last.len() - 1].clone()
     }
 }
 

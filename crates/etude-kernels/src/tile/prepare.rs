@@ -49,8 +49,8 @@ pub struct Prepared {
     pub(super) largest: usize,
     /// How many scalars a call must bring.
     pub(super) scalars: usize,
-    /// What the last call decided.
-    pub(super) last: Arc<Mutex<Option<Arc<Resolved>>>>,
+    /// What the last calls decided.
+    pub(super) last: Arc<Mutex<Vec<Arc<Resolved>>>>,
     /// Whether each output is a reduction.
     pub(super) folded: Vec<bool>,
     /// Simple instructions an element costs, roughly.
