@@ -146,7 +146,7 @@ pub trait Operation: Any + Debug + Send + Sync {
         true
     }
 
-    /// Whether the kernel runs the call's tail, if there is one, on the rows of its one output as it makes them.
+    /// Whether the kernel takes the call's tail, elementwise work on the rows of its one output, and does it as it makes them.
     fn takes_tail(&self) -> bool {
         false
     }

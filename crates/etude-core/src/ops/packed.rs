@@ -118,12 +118,12 @@ impl Operation for PackedProduct {
         let sizes = [call.shape(0)[0], call.shape(0)[1], self.columns];
         match call.dtype(0) {
             DType::F32 => {
-                let (x, panels, tail) = (call.input::<f32>(0), call.input(1), call.tail);
+                let (x, panels, tail) = (call.input::<f32>(0), call.input(1), call.tail.take());
                 let [out] = call.outputs();
                 matmul_packed(sizes, x, panels, out, tail);
             }
             _ => {
-                let (x, panels, tail) = (call.input::<f64>(0), call.input(1), call.tail);
+                let (x, panels, tail) = (call.input::<f64>(0), call.input(1), call.tail.take());
                 let [out] = call.outputs();
                 matmul_packed(sizes, x, panels, out, tail);
             }

@@ -200,9 +200,15 @@ impl Executor for Cpu {
                 let Some(tail) = tail else { return operation.run(&mut call) };
                 let inputs = memory.tile_inputs(&tail.inputs);
                 let scalars: Vec<Scalar> = tail.scalars.iter().map(|&index| scalars[index]).collect();
+                let shape = [tail.rows, tail.columns];
                 let tail = Tail { prepared: &tail.prepared, inputs: &inputs, scalars: &scalars };
                 call.tail = Some(&tail);
-                operation.run(&mut call)
+                operation.run(&mut call)?;
+                // Whatever a kernel leaves undone is done behind it.
+                if call.tail.is_some() {
+                    tail.prepared.run(&shape, &[], &inputs, &scalars, &mut [&mut outputs[0]]);
+                }
+                Ok(())
             }
         }
     }

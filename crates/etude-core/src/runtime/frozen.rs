@@ -1,5 +1,6 @@
 //! Frozen functions: tensors of inputs with everything else fixed. What does not depend on the inputs is computed once,
-//! scales and shifts behind a weight are folded into it, and a call runs a plan without recording anything.
+//! scales and shifts behind a weight are folded into it, weights of products are packed, and a call runs a plan without
+//! recording anything.
 
 use super::{SharedPlan, capture, execute, packing, profile};
 use crate::node::{ByNode, Node, Source, Value};
