@@ -52,7 +52,7 @@ impl PoolGeometry {
 
     /// The taps of window `at` along `axis` that meet real elements, as (first element, count); they are `dilation`
     /// apart.
-    fn window(&self, axis: usize, at: usize) -> (usize, usize) {
+    pub(crate) fn window(&self, axis: usize, at: usize) -> (usize, usize) {
         let (start, padding) = (at * self.stride[axis], self.padding[axis]);
         let (step, size) = (self.dilation[axis].max(1), self.input[axis]);
         let skipped = padding.saturating_sub(start).div_ceil(step);

@@ -8,6 +8,7 @@ use crate::ops::{Case, Row};
 use crate::{DType, Tensor};
 use etude_kernels::conv::{self, ConvGeometry};
 use etude_kernels::{Cost, Float};
+use std::any::Any;
 use std::hash::{Hash, Hasher};
 
 /// How a kernel moves over its input. Written as a chain: `ConvOptions::new().stride(2).padding([1, 0])`; each number
@@ -89,6 +90,32 @@ struct Steps {
     dilation: [usize; 3],
     output_padding: [usize; 3],
     groups: usize,
+}
+
+/// How the kernel of a convolution over two axes in one group moves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct PlaneSteps {
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
+    pub dilation: [usize; 2],
+}
+
+impl PlaneSteps {
+    /// The same as options.
+    pub(crate) fn options(&self) -> ConvOptions {
+        ConvOptions::new().stride(self.stride).padding(self.padding).dilation(self.dilation)
+    }
+
+    /// The geometry for an input `[batch, channels, height, width]` and a weight of `[outputs, height, width]`.
+    pub(crate) fn geometry(&self, input: [usize; 4], weight: [usize; 3]) -> Result<ConvGeometry, String> {
+        let [batch, in_channels, height, width] = input;
+        let wide = |of: [usize; 2], first: usize| [first, of[0], of[1]];
+        let (input, kernel) = ([1, height, width], [1, weight[1], weight[2]]);
+        let (stride, padding, dilation) = (wide(self.stride, 1), wide(self.padding, 0), wide(self.dilation, 1));
+        let output = spatial::positions(2, input, kernel, stride, padding, dilation)?;
+        let (groups, out_channels) = (1, weight[0]);
+        Ok(ConvGeometry { batch, groups, in_channels, out_channels, input, kernel, stride, padding, dilation, output })
+    }
 }
 
 /// Which of `x`, `w` and `y` is computed from the other two.
@@ -190,6 +217,16 @@ impl Convolution {
         let size = Some(spatial::sizes(size, self.axes));
         Tensor::record(Convolution { part, axes: self.axes, steps: self.steps, size }, &[a, b])
     }
+}
+
+/// The steps of `operation` if it is a plain convolution over two axes, in one group.
+pub(crate) fn plane_steps(operation: &dyn Operation) -> Option<PlaneSteps> {
+    let convolution = (operation as &dyn Any).downcast_ref::<Convolution>()?;
+    let Convolution { part: Part::Forward, axes: 2, steps, size: None } = convolution else { return None };
+    let pair = |of: [usize; 3]| [of[1], of[2]];
+    let Steps { stride, padding, dilation, groups, .. } = *steps;
+    let steps = PlaneSteps { stride: pair(stride), padding: pair(padding), dilation: pair(dilation) };
+    (groups == 1).then_some(steps)
 }
 
 /// The size whose forward convolution gives `output`, and `output_padding` more.

@@ -6,6 +6,7 @@ pub mod arg;
 pub mod attention;
 pub mod binary;
 pub mod cast;
+pub(crate) mod channels;
 pub mod conv;
 pub mod create;
 mod cross_entropy;
@@ -62,6 +63,7 @@ pub fn table() -> Vec<Row> {
         softmax::rows,
         cross_entropy::rows,
         conv::rows,
+        channels::rows,
         pool::rows,
         patches::rows,
         lrn::rows,

@@ -9,6 +9,7 @@ use crate::ops::{Case, Row};
 use crate::{DType, Shape, Tensor, cat};
 use etude_kernels::pool::{self, PoolGeometry};
 use etude_kernels::{Element, Float};
+use std::any::Any;
 use std::hash::{Hash, Hasher};
 
 /// A window and how it moves. A number is a window of that size moving by its own size: `x.max_pool2d(2)`; the rest is a
@@ -74,7 +75,7 @@ impl PoolOptions {
     }
 
     #[track_caller]
-    fn windows(&self, name: &str, axes: usize) -> Windows {
+    pub(crate) fn windows(&self, name: &str, axes: usize) -> Windows {
         Windows {
             axes,
             kernel: self.kernel.spread(name, "kernel", axes, 1),
@@ -101,7 +102,7 @@ impl<const N: usize> From<[usize; N]> for PoolOptions {
 
 /// The options as the kernels take them: three numbers each.
 #[derive(Clone, Copy, Hash, Debug)]
-struct Windows {
+pub(crate) struct Windows {
     axes: usize,
     kernel: [usize; 3],
     stride: [usize; 3],
@@ -134,13 +135,13 @@ impl Windows {
         Ok(output)
     }
 
-    fn geometry(&self, planes: usize, input: [usize; 3], output: [usize; 3]) -> PoolGeometry {
+    pub(crate) fn geometry(&self, planes: usize, input: [usize; 3], output: [usize; 3]) -> PoolGeometry {
         let Windows { kernel, stride, padding, dilation, .. } = *self;
         PoolGeometry { planes, input, kernel, stride, padding, dilation, output }
     }
 
     /// The shape rule.
-    fn output(&self, input: &Shape) -> Result<Shape, String> {
+    pub(crate) fn output(&self, input: &Shape) -> Result<Shape, String> {
         check_rank(input, self.axes)?;
         Ok(spatial::shape(input[0], input[1], self.count(spatial::sizes(input, self.axes))?, self.axes))
     }
@@ -151,6 +152,18 @@ fn check_rank(shape: &Shape, axes: usize) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("the input needs batch, channels and {axes} spatial axes, {} in all", axes + 2))
+}
+
+/// The windows of `operation` if it is a maximum pool over two axes.
+pub(crate) fn plane_windows(operation: &dyn Operation) -> Option<Windows> {
+    let MaxPool(windows) = (operation as &dyn Any).downcast_ref::<MaxPool>()?;
+    (windows.axes == 2).then_some(*windows)
+}
+
+/// The largest element of each window.
+#[track_caller]
+pub(crate) fn max_by_windows(x: &Tensor, windows: Windows) -> Tensor {
+    Tensor::record(MaxPool(windows), &[x])
 }
 
 const MAX_POOL: [&str; 3] = ["max_pool1d", "max_pool2d", "max_pool3d"];

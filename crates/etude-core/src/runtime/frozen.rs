@@ -1,8 +1,8 @@
 //! Frozen functions: tensors of inputs with everything else fixed. What does not depend on the inputs is computed once,
-//! scales and shifts behind a weight are folded into it, weights of products are packed, and a call runs a plan without
-//! recording anything.
+//! scales and shifts behind a weight are folded into it, convolutions get the layout that suits them, weights of products
+//! are packed, and a call runs a plan without recording anything.
 
-use super::{SharedPlan, capture, execute, packing, profile};
+use super::{SharedPlan, capture, execute, layout, packing, profile};
 use crate::node::{ByNode, Node, Source, Value};
 use crate::operation::{Kind, Meta, WeightAxis};
 use crate::{Error, Result, Tensor, Window, compile, context};
@@ -37,6 +37,7 @@ impl Frozen {
             inputs.iter().map(|&meta| Tensor::from_node(Node::placeholder(meta, location))).collect();
         let outputs = quietly(|| context::evaluating(|| body(&placeholders)));
         let Some(outputs) = Folder::fold(&outputs, &placeholders) else { return Ok(None) };
+        let outputs = quietly(|| layout::choose(&outputs, &placeholders))?;
         let outputs = packing::pack(&outputs, &placeholders);
         Tensor::eval_all(&constants(&outputs, &placeholders))?;
         // What is an input, or was there before, needs a node of its own to be a result.
@@ -112,7 +113,7 @@ pub(super) fn quietly<R>(run: impl FnOnce() -> R) -> R {
 }
 
 /// The value of `tensor` with its elements one after the other.
-fn contiguous(tensor: &Tensor) -> Result<Value> {
+pub(super) fn contiguous(tensor: &Tensor) -> Result<Value> {
     tensor.eval()?;
     let value = tensor.evaluated();
     if value.window.is_contiguous() {

@@ -4,6 +4,7 @@ mod cache;
 pub(crate) mod capture;
 mod execute;
 pub mod frozen;
+mod layout;
 mod packing;
 pub mod profile;
 pub mod state;

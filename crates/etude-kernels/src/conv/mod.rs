@@ -5,6 +5,7 @@
 //! the weights is a product over all positions (`weight`). 3 × 3 kernels with stride 1 take a quarter of the
 //! multiplications in f32 (`winograd`).
 
+pub mod channels;
 mod direct;
 mod image;
 mod sweep;

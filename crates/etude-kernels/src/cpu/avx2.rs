@@ -135,6 +135,25 @@ impl<T: Float> Vector<T> for Avx2<T> {
         Avx2(bits, PhantomData)
     }
     #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // The instruction gives its second operand where either is NaN.
+        // SAFETY: the machine has AVX2 and FMA.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => {
+                    let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+                    _mm256_blendv_ps(_mm256_max_ps(self.0, other.0), self.0, nan)
+                }
+                false => {
+                    let (a, b) = (_mm256_castps_pd(self.0), _mm256_castps_pd(other.0));
+                    let nan = _mm256_cmp_pd::<_CMP_UNORD_Q>(a, a);
+                    _mm256_castpd_ps(_mm256_blendv_pd(_mm256_max_pd(a, b), a, nan))
+                }
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
     unsafe fn sqrt(self) -> Self {
         // SAFETY: the machine has AVX2 and FMA.
         let bits = unsafe {

@@ -80,6 +80,15 @@ impl Vector<f32> for Avx512 {
         Avx512(unsafe { _mm512_div_ps(self.0, other.0) })
     }
     #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // The instruction gives its second operand where either is NaN.
+        // SAFETY: the machine has AVX-512.
+        Avx512(unsafe {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            _mm512_mask_mov_ps(_mm512_max_ps(self.0, other.0), nan, self.0)
+        })
+    }
+    #[inline(always)]
     unsafe fn sqrt(self) -> Self {
         // SAFETY: the machine has AVX-512.
         Avx512(unsafe { _mm512_sqrt_ps(self.0) })

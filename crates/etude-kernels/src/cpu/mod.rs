@@ -341,6 +341,15 @@ mod tests {
                 for i in 0..V::LANES {
                     assert_eq!(target[i].to_f64(), (i + 3) as f64);
                 }
+                let (nan, lane) = (V::splat(T::from_f64(f64::NAN)), T::from_f64(5.0));
+                a.max(V::splat(lane)).store(target.as_mut_ptr());
+                for i in 0..V::LANES {
+                    assert_eq!(target[i].to_f64(), (i + 3).max(5) as f64);
+                }
+                for max in [a.max(nan), nan.max(a)] {
+                    max.store(target.as_mut_ptr());
+                    assert!(target[..V::LANES].iter().all(|lane| lane.is_nan()));
+                }
                 let lanes = V::LANES as f64;
                 assert_eq!(a.sum().to_f64(), 3.0 * lanes + lanes * (lanes - 1.0) / 2.0);
             }

@@ -85,6 +85,11 @@ impl Vector<f32> for Neon {
         Neon(unsafe { vdivq_f32(self.0, other.0) })
     }
     #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: the machine has NEON, whose maximum is NaN where either is.
+        Neon(unsafe { vmaxq_f32(self.0, other.0) })
+    }
+    #[inline(always)]
     unsafe fn sqrt(self) -> Self {
         // SAFETY: the machine has NEON.
         Neon(unsafe { vsqrtq_f32(self.0) })

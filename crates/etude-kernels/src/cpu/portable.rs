@@ -83,6 +83,13 @@ impl<T: Float> Vector<T> for Portable<T> {
         self
     }
     #[inline(always)]
+    unsafe fn max(mut self, other: Self) -> Self {
+        for i in 0..Self::LANES {
+            self.0[i] = self.0[i].maximum(other.0[i]);
+        }
+        self
+    }
+    #[inline(always)]
     unsafe fn sqrt(mut self) -> Self {
         for i in 0..Self::LANES {
             self.0[i] = self.0[i].sqrt();

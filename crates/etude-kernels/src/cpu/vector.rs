@@ -35,6 +35,8 @@ pub trait Vector<T: Float>: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// Lanewise quotient.
     unsafe fn div(self, other: Self) -> Self;
+    /// The larger of the two in each lane; NaN where either is NaN.
+    unsafe fn max(self, other: Self) -> Self;
     /// Lanewise square root.
     unsafe fn sqrt(self) -> Self;
     /// The sum of all lanes, folded in halves.

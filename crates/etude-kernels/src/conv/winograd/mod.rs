@@ -13,7 +13,7 @@
 mod gradient;
 #[cfg(test)]
 mod tests;
-mod transform;
+pub(super) mod transform;
 
 pub(super) use gradient::weight_gradient;
 

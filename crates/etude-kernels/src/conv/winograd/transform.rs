@@ -7,9 +7,9 @@ use crate::cpu::{Vector, Work};
 use std::mem::MaybeUninit;
 
 /// Side of the square of outputs a tile computes; tiles are as far apart.
-pub(super) const SIDE: usize = 4;
+pub(in crate::conv) const SIDE: usize = 4;
 /// Points of a tile: 6 × 6.
-pub(super) const POINTS: usize = 36;
+pub(in crate::conv) const POINTS: usize = 36;
 
 const A: f32 = 0.625;
 const B: f32 = 1.5;
@@ -33,9 +33,23 @@ unsafe fn times<V: Vector<f32>>(x: V, factor: f32) -> V {
     unsafe { x.mul_add(V::splat(factor), V::splat(0.0)) }
 }
 
+/// G: three weights to six points.
+pub const WEIGHTS: [[f64; 3]; 6] = {
+    let (a, b) = ((A * AT_A) as f64, (B * AT_B) as f64);
+    let (aa, bb) = ((AA * AT_A) as f64, (BB * AT_B) as f64);
+    let (at_a, at_b) = (AT_A as f64, AT_B as f64);
+    [[AT_0 as f64, 0.0, 0.0], [at_a, a, aa], [at_a, -a, aa], [at_b, b, bb], [at_b, -b, bb], [0.0, 0.0, 1.0]]
+};
+
+/// A left inverse of [`WEIGHTS`]: points that come of three weights give them back.
+pub const PLAIN: [[f64; 6]; 3] = {
+    let half = 0.5 / (A * AT_A) as f64;
+    [[1.0 / AT_0 as f64, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, half, -half, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]
+};
+
 /// Bᵀ: six inputs to six points. The row of a point p holds the coefficients of Π (x − q) over the other points.
 #[inline(always)]
-unsafe fn inputs_to_points<V: Vector<f32>>(d: [V; 6]) -> [V; 6] {
+pub(in crate::conv) unsafe fn inputs_to_points<V: Vector<f32>>(d: [V; 6]) -> [V; 6] {
     // SAFETY: as above.
     unsafe {
         let (even_a, odd_a) = (fma(d[2], -BB, d[4]), fma(d[1], -BB, d[3]));
@@ -53,7 +67,7 @@ unsafe fn inputs_to_points<V: Vector<f32>>(d: [V; 6]) -> [V; 6] {
 
 /// Aᵀ: six points to four outputs; column p holds the powers of p.
 #[inline(always)]
-unsafe fn points_to_outputs<V: Vector<f32>>(m: [V; 6]) -> [V; 4] {
+pub(in crate::conv) unsafe fn points_to_outputs<V: Vector<f32>>(m: [V; 6]) -> [V; 4] {
     // SAFETY: as above.
     unsafe {
         let (sum_a, difference_a) = (m[1].add(m[2]), fma(m[2], -1.0, m[1]));
@@ -78,7 +92,7 @@ unsafe fn outputs_to_points<V: Vector<f32>>(y: [V; 4]) -> [V; 6] {
     }
 }
 
-/// G: three weights to six points.
+/// [`WEIGHTS`] applied to three vectors.
 #[inline(always)]
 unsafe fn weights_to_points<V: Vector<f32>>(w: [V; 3]) -> [V; 6] {
     // SAFETY: as above.
@@ -137,6 +151,8 @@ macro_rules! both {
         each!($to, i => $step(each!($from, j => columns[j][i])))
     }};
 }
+
+pub(in crate::conv) use {both, each};
 
 /// Some tiles of one image: a rectangle of tile rows and columns.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +216,8 @@ pub(super) struct Spread<const N: usize> {
     pub tile: usize,
 }
 
-static ZEROS: [f32; 16] = [0.0; 16];
+/// What lies outside a plane.
+pub(in crate::conv) static ZEROS: [f32; 16] = [0.0; 16];
 
 // SAFETY: everything that uses `V` is inlined.
 unsafe impl<const N: usize> Work<f32> for Spread<N> {
