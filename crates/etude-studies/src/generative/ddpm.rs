@@ -336,9 +336,10 @@ impl Ddpm {
             ]);
             Ok((verdict, right))
         };
-        let (verdict, right) = tried("DDIM", fast, self.samples)?;
-        tried("DDIM", Way { leaps: self.leaps / 2, ..fast }, self.samples)?;
-        tried("DDIM", Way { guidance: 1.0, ..fast }, self.samples)?;
+        let name = if self.eta == 0.0 { "DDIM" } else { "leaps" };
+        let (verdict, right) = tried(name, fast, self.samples)?;
+        tried(name, Way { leaps: self.leaps / 2, ..fast }, self.samples)?;
+        tried(name, Way { guidance: 1.0, ..fast }, self.samples)?;
         tried("DDPM", slow, self.slow_samples)?;
         let generator = units::number(gan::milliseconds_a_sample()?);
         table.row(["a generator, cgan's", "1", "–", "–", "–", "–", &generator]);
@@ -373,7 +374,7 @@ impl Ddpm {
 
         self.pictures(session, slow, &digits.test)?;
         session.media().film("samples", 0.4, 8)?;
-        report.figures(format!("{} samples by DDIM", units::grouped(self.samples as u64)), verdict.figures(judge));
+        report.figures(format!("{} samples by {name}", units::grouped(self.samples as u64)), verdict.figures(judge));
         report.figures(
             "took",
             [
