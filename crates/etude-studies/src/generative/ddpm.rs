@@ -229,7 +229,7 @@ impl Default for Ddpm {
             rounds: 5,
             samples: 2000,
             slow_samples: 1000,
-            claim: 10.0,
+            claim: 15.0,
             claim_right: 0.97,
             claim_hidden: 0.9,
         }
