@@ -1,6 +1,6 @@
 //! Winograd's F(4×4, 3×3) on images with sixteen channels side by side, with weights transformed once: see
 //! `conv/winograd` for the method and its error. A square of pixels is read and written where it lies; at each of
-//! the 36 points the sum over channels is a convolution with one tap whose pixels are the tiles, done by [`Tiles`].
+//! the 36 points the sum over channels is a convolution with one tap whose pixels are the tiles, done by `Tiles`.
 
 use super::tile::Tiles;
 use super::{BLOCK, Tail, check};
