@@ -6,11 +6,10 @@ from .training import GOALS, MEAN, OTHERS, PEERS, means
 PAGE = ROOT / "docs/performance.md"
 
 SIZES = """
-A part of a step is the same for any size. Adam reads four numbers and writes three for every parameter: 12 MB for convnet, at
-least 0.06 ms from a third-level cache of 190 GB/s, a twentieth of a step of 8 examples; 151 MB for lstm, 3 ms from a memory of
-50 GB/s, a fourteenth of a step of 25 symbols. The weights' gradients are written whole however little they sum. And small steps
-pay for each line of memory that one core writes and the other reads, most where the cores have different third-level caches (340 ns
-there and back, 60 within one); threads that keep to their own tasks from kernel to kernel take 13 to 15 % off that.
+A part of a step is the same for any size. Adam reads four numbers and writes three for every parameter, 12 MB for convnet and 151
+MB for lstm, which at the bandwidths above is the least it can take. The weights' gradients are written whole however little they
+sum. And small steps pay for each line of memory that one core writes and the other reads, most where the cores have different
+third-level caches; threads keep to their own tasks from kernel to kernel for that reason.
 """
 
 

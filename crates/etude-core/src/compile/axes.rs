@@ -1,4 +1,4 @@
-//! Fifth pass: elementwise items joined by reshapes that only split and merge axes are written over one shape, in which the
+//! Elementwise items joined by reshapes that only split and merge axes are written over one shape, in which the
 //! axes of all of them are split. So they can share a tile program: the normalising half of a group norm, over
 //! [B, G, C/G·H·W], and the affine half over [B, C, H, W] that follows it. Splitting an axis is possible for any strides.
 

@@ -1,4 +1,4 @@
-//! Third pass: what depends on numbers alone is taken out of the plan into one of its own, which runs once and again only
+//! What depends on numbers alone is taken out of the plan into one of its own, which runs once and again only
 //! when a number changes: masks, grids, identity matrices, tables of positions.
 //!
 //! Numbers a run brings are no part of a plan's key, so their values are not known here; hence a plan and not the results.

@@ -1,4 +1,4 @@
-//! First pass: composite nodes are written out as what they mean. Recording one costs one node however long its meaning
+//! Composite nodes are written out as what they mean. Recording one costs one node however long its meaning
 //! is; the meaning is recorded here, once a plan.
 
 use super::graph::{Graph, GraphNode, Origin, Port, bits};

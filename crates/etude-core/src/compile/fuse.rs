@@ -1,4 +1,4 @@
-//! Seventh pass: elementwise items that run over the same shape and can run at the same time become one tile program;
+//! Elementwise items that run over the same shape and can run at the same time become one tile program;
 //! a fold whose input comes from such a group becomes its tail.
 //!
 //! Time is counted in steps: an item runs one step after its inputs, except that elementwise work of one shape shares a

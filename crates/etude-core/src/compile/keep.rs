@@ -1,4 +1,4 @@
-//! Sixth pass: what is kept for the way back. A result that is read soon and again much later either stays in memory
+//! What is kept for the way back. A result that is read soon and again much later either stays in memory
 //! until then or is computed anew from what stays there anyway. Which results stay is a smallest cut: of all sets from
 //! which the late readers can be served by elementwise work alone, one with the fewest bytes (Ford and Fulkerson, 1956),
 //! and of those the one that leaves the least to compute. So of a GELU only its argument is kept, and of a rectified

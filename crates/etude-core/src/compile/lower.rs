@@ -1,4 +1,4 @@
-//! Ninth pass: groups become steps. A group of elementwise items is written as a tile program, with registers given
+//! Groups become steps. A group of elementwise items is written as a tile program, with registers given
 //! back as soon as their last reader has run.
 
 use super::fuse::{Group, direct};

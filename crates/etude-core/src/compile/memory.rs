@@ -1,4 +1,4 @@
-//! Tenth pass: which storage each result lives in, from its first writer to its last reader. Buffers that nobody else
+//! Which storage each result lives in, from its first writer to its last reader. Buffers that nobody else
 //! holds are overwritten in place.
 
 use super::graph::{Base, Items, Located};

@@ -1,4 +1,4 @@
-//! Eighth pass: the order groups run in. It is that of the program, but for one thing: what takes no more memory than it
+//! The order groups run in. It is that of the program, but for one thing: what takes no more memory than it
 //! gives back, by itself or with what it makes possible, runs at once. So a weight is updated as soon as its gradient is
 //! there, and the gradients of a model are not all alive at once.
 

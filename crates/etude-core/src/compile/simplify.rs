@@ -1,4 +1,4 @@
-//! Second pass: nodes that compute the same thing become one, and nodes that change nothing disappear.
+//! Nodes that compute the same thing become one, and nodes that change nothing disappear.
 
 use super::graph::{Graph, GraphNode, Origin, Port};
 use crate::operation::{Kind, View};

@@ -1,4 +1,4 @@
-//! Last pass: an elementwise program right behind a kernel that takes tails, in the place of the kernel's output, becomes
+//! An elementwise program right behind a kernel that takes tails, in the place of the kernel's output, becomes
 //! the kernel's tail: it runs on rows that are still in cache, and the step between them disappears.
 
 use super::plan::{Action, Place, Plan, Step, TileInput, TileTail};

@@ -1,4 +1,4 @@
-//! Fourth pass: views become windows on storage, so that what is left is work. A copy is put in only where strides
+//! Views become windows on storage, so that what is left is work. A copy is put in only where strides
 //! cannot say a view, or where a kernel wants its input contiguous.
 
 use super::graph::{Base, Graph, Item, Items, Located, Origin, Port, Work};
