@@ -5,11 +5,14 @@
 //! FOLDER is what `bench/evaluate.py export` wrote. Threads are candle's own choice, one a core. Prints the JSON line that
 //! the other peers print.
 
+#[path = "../../race.rs"]
+mod race;
+
 use candle_core::{DType, Device, Module, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{bert, resnet};
+use race::race;
 use std::error::Error;
-use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (batch, device): (usize, _) = (batch.parse()?, Device::Cpu);
     let weights = std::fs::read(format!("{folder}/{name}.safetensors"))?;
     let weights = VarBuilder::from_buffered_safetensors(weights, DType::F32, &device)?;
-    let flat = |y: candle_core::Result<Tensor>| y.and_then(|y| y.flatten_all()?.to_vec1::<f32>()).expect("the model runs");
+    let flat =
+        |y: candle_core::Result<Tensor>| y.and_then(|y| y.flatten_all()?.to_vec1::<f32>()).expect("the model runs");
     if name == "minilm" {
         let model = bert::BertModel::load(weights, &sizes())?;
         let ids: Vec<i64> = bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect();
@@ -45,27 +49,4 @@ fn sizes() -> bert::Config {
         intermediate_size: 1536,
         ..bert::Config::default()
     }
-}
-
-/// Times `step`, which evaluates the model once: two to warm up, then about two seconds' worth; prints the line.
-fn race(peer: &str, name: &str, batch: usize, mut step: impl FnMut() -> Vec<f32>) {
-    let mut output = Vec::new();
-    let mut timed = || {
-        let start = Instant::now();
-        output = step();
-        start.elapsed().as_secs_f64()
-    };
-    timed();
-    let probe = timed();
-    let mut times: Vec<f64> = (0..((2.0 / probe) as usize).clamp(5, 300)).map(|_| timed()).collect();
-    times.sort_by(f64::total_cmp);
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
-    let probe: Vec<f32> = (0..16).map(|i| output[i * output.len() / 16]).collect();
-    println!(
-        "{{\"peer\": \"{peer}\", \"workload\": \"{name}\", \"batch\": {batch}, \"median_ms\": {:.3}, \"min_ms\": {:.3}, \"peak_rss_mb\": {}, \"probe\": {probe:?}}}",
-        times[times.len() / 2] * 1e3,
-        times[0] * 1e3,
-        peak.unwrap_or(0) / 1024
-    );
 }
