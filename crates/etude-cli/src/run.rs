@@ -119,7 +119,7 @@ fn sit(study: &Study, config: &str, session: Session, how: &How) -> Result<Repor
     session.say(format!("{}   {}   {}", study.name, study.title, study.source));
     let path = session.path().to_path_buf();
     let report = (study.run)(config, &mut session).and_then(|report| session.heed().map(|()| report));
-    let report = match report {
+    let mut report = match report {
         Ok(report) => report,
         Err(error) => {
             let stopped = error.is_interrupted();
@@ -130,7 +130,7 @@ fn sit(study: &Study, config: &str, session: Session, how: &How) -> Result<Repor
             return Err(error);
         }
     };
-    session.into_run().finish(&report)?;
+    session.into_run().finish(&mut report)?;
     if how.json {
         let mut line = serde_json::to_value(&report).map_err(|error| Error::new(error.to_string()))?;
         line["study"] = study.name.into();

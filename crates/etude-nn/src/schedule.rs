@@ -101,6 +101,19 @@ pub struct Cosine {
     pub steps: u64,
 }
 
+impl Cosine {
+    /// From `rate` down to `rate / times` over `steps` steps.
+    ///
+    /// ```
+    /// use etude_nn::schedule::{Cosine, Schedule};
+    /// let fall = Cosine::down(1e-3, 10.0, 200);
+    /// assert_eq!((fall.rate(0), fall.rate(200)), (1e-3, 1e-4));
+    /// ```
+    pub fn down(rate: f64, times: f64, steps: u64) -> Cosine {
+        Cosine { rate, floor: rate / times, steps }
+    }
+}
+
 impl Schedule for Cosine {
     fn rate(&self, step: u64) -> f64 {
         along_cosine(self.rate, self.floor, step as f64 / self.steps.max(1) as f64)

@@ -2,7 +2,7 @@
 
 use etude::data::Split;
 use etude::prelude::*;
-use etude::train::plot::{self, Chart, HeatMap, Images, Page, Picture};
+use etude::train::plot::{self, Chart, Images, Page, Picture};
 use etude::train::session::{load_model, picture_of};
 use etude::train::trainer::{Fitted, to_tensor};
 use etude::train::units::{self, Figure, Style};
@@ -58,11 +58,11 @@ pub fn digit_report(
     let test = &study.data.test;
     let found = evaluate(study.model, test, &cross_entropy)?;
     let accuracy = found.confusion.accuracy();
-    session.picture("curves.png", &curves(fitted).to_png()?)?;
-    session.picture("confusion.png", &confusion(&found, test).to_png()?)?;
-    session.picture("wrong.png", &wrong_answers(&found, test)?.to_png()?)?;
+    session.show("curves", curves(fitted))?;
+    session.show("confusion", plot::confusion("Who was taken for whom", &found.confusion, &test.classes))?;
+    session.show("wrong", wrong_answers(&found, test)?)?;
     if let Some(filters) = filters {
-        session.picture("filters.png", &filter_pictures(filters)?.to_png()?)?;
+        session.show("filters", filter_pictures(filters)?)?;
     }
 
     let mut report = Report::new();
@@ -78,12 +78,6 @@ pub fn digit_report(
     report.table(found.confusion.scores_table(&test.classes));
     report.table(found.confusion.counts_table(&test.classes));
     report.claim(Claim::at_least("accuracy", accuracy, study.claim).percent());
-    for name in ["report.html", "media/curves.png", "media/confusion.png", "media/wrong.png"] {
-        report.left(name);
-    }
-    if filters.is_some() {
-        report.left("media/filters.png");
-    }
     report.next(format!("etude predict {} digit.png", session.path().display()));
     Ok(report)
 }
@@ -103,10 +97,6 @@ fn curves(fitted: &Fitted) -> Page {
         .line("train", epochs.clone(), series(|f| f.train_accuracy))
         .line("validation", epochs, series(|f| f.valid_accuracy));
     Page::new(2).with(loss).with(accuracy)
-}
-
-fn confusion(found: &Predictions, test: &Dataset) -> HeatMap {
-    plot::confusion("Who was taken for whom", &found.confusion, &test.classes)
 }
 
 /// The first digits that were read wrong, with what was read and what they are.

@@ -4,7 +4,7 @@ use crate::generative::gan::{self, Gan};
 use etude::nn::Summary;
 use etude::prelude::*;
 use etude::train::RunFolder;
-use etude::train::config::{Knob, apply, docs_from_source, from_toml, knobs, nearest, to_toml};
+use etude::train::config::{self, Knob, apply, docs_from_source, from_toml, nearest, to_toml};
 use etude::{Error, Result};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
@@ -22,6 +22,13 @@ pub trait Etude: Serialize + DeserializeOwned + Default {
     const ROWS: &'static [&'static str];
     /// Its own source text, which is what a reader learns from.
     const TEXT: &'static str;
+
+    /// What each knob means: the comments of its struct.
+    fn docs() -> Vec<(String, String)> {
+        // A family of études is one generic struct.
+        let path = std::any::type_name::<Self>().split('<').next().unwrap_or_default();
+        docs_from_source(Self::TEXT, path.rsplit("::").next().unwrap_or_default())
+    }
 
     /// The knobs of a run of a minute at most.
     fn quick() -> Self {
@@ -41,6 +48,36 @@ pub trait Etude: Serialize + DeserializeOwned + Default {
         Err(Error::new(format!("{} has nothing to predict", Self::NAME)))
     }
 }
+
+/// An étude's struct, said once: each knob with what it means, its kind, and its default in the full run.
+///
+/// ```text
+/// knobs! {
+///     /// The knobs.
+///     pub struct Style {
+///         /// Steps. [1..1000000]
+///         steps: u64 = 300,
+///     }
+/// }
+/// ```
+macro_rules! knobs {
+    ($(#[$about:meta])* pub struct $name:ident $(<const $game:ident: usize>)? {
+        $($(#[$doc:meta])* $knob:ident: $kind:ty = $default:expr,)*
+    }) => {
+        $(#[$about])*
+        #[derive(serde::Serialize, serde::Deserialize, Clone, Debug)]
+        pub struct $name $(<const $game: usize>)? {
+            $($(#[$doc])* pub $knob: $kind,)*
+        }
+
+        impl $(<const $game: usize>)? Default for $name $(<$game>)? {
+            fn default() -> Self {
+                Self { $($knob: $default,)* }
+            }
+        }
+    };
+}
+pub(crate) use knobs;
 
 /// How a run is asked for.
 #[derive(Clone, Debug, Default)]
@@ -92,10 +129,10 @@ impl Study {
             },
             config: |settings| {
                 let start = if settings.quick { E::quick() } else { E::default() };
-                let docs = docs::<E>();
+                let docs = E::docs();
                 Ok(to_toml(&apply(E::NAME, &start, &settings.set, &docs)?, &docs))
             },
-            knobs: || knobs(&E::default(), &docs::<E>()),
+            knobs: || config::knobs(&E::default(), &E::docs()),
             run: |config, session| read::<E>(config)?.run(session),
             summaries: |config| Ok(read::<E>(config)?.summaries()),
             predict: |config, run, file| read::<E>(config)?.predict(run, file),
@@ -104,15 +141,7 @@ impl Study {
 }
 
 fn read<E: Etude>(config: &str) -> Result<E> {
-    from_toml(E::NAME, &E::default(), config, "config.toml", &docs::<E>())
-}
-
-/// What each knob means: the doc comments of the struct in the étude's own source.
-fn docs<E: Etude>() -> Vec<(String, String)> {
-    // A family of études is one generic struct.
-    let path = std::any::type_name::<E>().split('<').next().unwrap_or_default();
-    let name = path.rsplit("::").next().unwrap_or_default();
-    docs_from_source(E::TEXT, name)
+    from_toml(E::NAME, &E::default(), config, "config.toml", &E::docs())
 }
 
 /// Every étude, in the order a learner would take them.

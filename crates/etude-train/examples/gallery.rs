@@ -60,10 +60,9 @@ fn report(folder: &Path, noise: &mut Noise) -> etude_train::Result<()> {
         .claim(Claim::at_least("accuracy", 0.985, 0.98).percent())
         .claim(Claim::at_most("loss", 0.0487, 0.04))
         .table(matrix.scores_table(&["iris", "rose", "tulip"]))
-        .left("report.html")
         .next("etude predict runs/lenet/0001 digit.png");
     print!("{report}");
-    run.finish(&report).map(|_| ())
+    run.finish(&mut report).map(|_| ())
 }
 
 /// Loss and accuracy of a training, side by side.

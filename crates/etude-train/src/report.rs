@@ -168,7 +168,7 @@ pub struct Report {
     pub claims: Vec<Claim>,
     /// Tables.
     pub tables: Vec<Table>,
-    /// Files left in the run folder, relative to it.
+    /// Files left in the run folder, relative to it; [`crate::Run::finish`] lists them.
     pub media: Vec<String>,
     /// Commands to go on with.
     pub next: Vec<String>,
@@ -180,9 +180,13 @@ impl Report {
         Self::default()
     }
 
-    /// Adds a headline line.
-    pub fn figures(&mut self, name: impl Into<String>, figures: impl IntoIterator<Item = Figure>) -> &mut Self {
-        self.figures.push((name.into(), figures.into_iter().collect()));
+    /// Adds a headline line: figures, or pairs of a name and a number.
+    pub fn figures<F: Into<Figure>>(
+        &mut self,
+        name: impl Into<String>,
+        figures: impl IntoIterator<Item = F>,
+    ) -> &mut Self {
+        self.figures.push((name.into(), figures.into_iter().map(F::into).collect()));
         self
     }
 
@@ -195,12 +199,6 @@ impl Report {
     /// Adds a table.
     pub fn table(&mut self, table: Table) -> &mut Self {
         self.tables.push(table);
-        self
-    }
-
-    /// Names a file left in the run folder.
-    pub fn left(&mut self, name: impl Into<String>) -> &mut Self {
-        self.media.push(name.into());
         self
     }
 
@@ -256,10 +254,9 @@ mod tests {
         report
             .figures("test", [Figure::percent("accuracy", 0.985), Figure::new("loss", 0.0487)])
             .claim(Claim::at_least("accuracy", 0.985, 0.98).percent())
-            .left("report.html")
-            .left("curves.png")
             .next("etude predict runs/lenet/0007 digit.png")
             .next("etude serve");
+        report.media = vec!["report.html".into(), "curves.png".into()];
         report
     }
 

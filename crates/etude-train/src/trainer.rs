@@ -16,7 +16,6 @@ pub struct Trainer<'m, M> {
     model: &'m M,
     optimizer: Optimizer,
     loss: Box<dyn Fn(&Tensor, &Tensor) -> Tensor + 'm>,
-    schedule: Option<Box<dyn Schedule>>,
     epochs: u64,
     batch_size: usize,
     stopping: Option<EarlyStopping>,
@@ -84,7 +83,6 @@ impl<'m, M: Forward> Trainer<'m, M> {
             model,
             optimizer,
             loss: Box::new(loss),
-            schedule: None,
             epochs: 10,
             batch_size: 64,
             stopping: None,
@@ -109,7 +107,7 @@ impl<'m, M: Forward> Trainer<'m, M> {
     /// The learning rate of each step, counted from 0: a schedule or a closure.
     #[must_use]
     pub fn schedule(mut self, schedule: impl Schedule + 'static) -> Self {
-        self.schedule = Some(Box::new(schedule));
+        self.optimizer = self.optimizer.schedule(schedule);
         self
     }
 
@@ -146,9 +144,6 @@ impl<'m, M: Forward> Trainer<'m, M> {
         let (began, seen) = (session.seconds(), session.seen());
         for batch in session.batches_from(loader, self.epochs) {
             let batch = batch?;
-            if let Some(schedule) = &self.schedule {
-                self.optimizer.set_learning_rate(schedule.rate(batch.step));
-            }
             let logits = training(|| self.model.forward(&batch.inputs));
             let loss = (self.loss)(&logits, &batch.labels);
             self.optimizer.minimise(&loss)?;

@@ -140,6 +140,13 @@ pub struct Figure {
     pub style: Style,
 }
 
+/// A number in the ordinary style.
+impl<S: Into<String>> From<(S, f64)> for Figure {
+    fn from((name, value): (S, f64)) -> Figure {
+        Figure::new(name, value)
+    }
+}
+
 impl Figure {
     /// A plain number.
     pub fn new(name: impl Into<String>, value: f64) -> Self {

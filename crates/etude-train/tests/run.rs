@@ -162,8 +162,9 @@ fn finished_run_explains_itself() {
         .figures("test", [Figure::percent("accuracy", 0.985)])
         .claim(Claim::at_least("accuracy", 0.985, 0.98).percent())
         .claim(Claim::at_most("loss", f64::NAN, 0.1));
-    let folder = run.finish(&report).unwrap();
+    let folder = run.finish(&mut report).unwrap();
 
+    assert_eq!(report.media, ["report.html", "media/curves.png", "media/sample.txt"]);
     assert_eq!(folder.about().status, Status::Finished);
     let again = RunFolder::open(folder.path()).unwrap();
     assert_eq!(again.about().status, Status::Finished);

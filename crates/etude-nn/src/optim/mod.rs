@@ -16,6 +16,7 @@ pub use average::Average;
 pub use rmsprop::RmsProp;
 pub use sgd::Sgd;
 
+use crate::schedule::Schedule;
 use crate::{Module, Param};
 use etude_core::{DType, Gradients, Result, Tensor, no_grad};
 use std::collections::HashMap;
@@ -111,6 +112,7 @@ struct Shared {
     members: Vec<Member>,
     groups: Vec<Group>,
     learning_rate: f64,
+    schedule: Option<Box<dyn Schedule>>,
     weight_decay: f64,
     clip: Option<Clip>,
     /// A step is taken every so many passes.
@@ -133,6 +135,7 @@ impl Optimizer {
         let all = Group { rate_scale: 1.0, weight_decay: None, members: (0..members.len()).collect() };
         let shared = Shared {
             learning_rate: rule.learning_rate(),
+            schedule: None,
             rule: Arc::new(rule),
             members,
             groups: vec![all],
@@ -166,6 +169,21 @@ impl Optimizer {
         self
     }
 
+    /// Takes the learning rate of each step, counted from 0, from a schedule or a closure. It depends on the number of
+    /// steps alone, which is saved and put back, so a resumed run goes on where it was.
+    ///
+    /// ```
+    /// # use etude_nn::{Linear, Forward, optim::Adam, schedule::Cosine};
+    /// # let layer = Linear::new(2, 1).init();
+    /// let mut step = Adam::new(1e-3).over(&layer).schedule(Cosine::down(1e-3, 10.0, 200));
+    /// # step.minimise(&layer.forward(&etude_core::ones([1, 2])).sum(..))?;
+    /// # Ok::<(), etude_core::Error>(())
+    /// ```
+    pub fn schedule(self, schedule: impl Schedule + 'static) -> Optimizer {
+        self.lock().schedule = Some(Box::new(schedule));
+        self
+    }
+
     /// Cuts gradients before each step.
     pub fn clip(self, clip: Clip) -> Optimizer {
         self.lock().clip = Some(clip);
@@ -184,7 +202,7 @@ impl Optimizer {
         self.lock().learning_rate
     }
 
-    /// Sets the learning rate for the steps to come.
+    /// Sets the learning rate for the steps to come; a schedule sets it anew before each.
     pub fn set_learning_rate(&mut self, rate: f64) {
         self.lock().learning_rate = rate;
     }
@@ -237,6 +255,9 @@ impl Shared {
                 if self.passes > 0 {
                     return;
                 }
+            }
+            if let Some(schedule) = &self.schedule {
+                self.learning_rate = schedule.rate(self.steps);
             }
             self.steps += 1;
             clip(&mut pairs, self.clip);

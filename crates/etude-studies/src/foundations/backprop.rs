@@ -60,7 +60,7 @@ impl Etude for Backprop {
         let steps: Vec<f64> = (0..self.steps).map(|step| step as f64).collect();
         let chart = Chart::new("The loss falls along its slope").labels("step", "value");
         let chart = chart.line("loss", steps.clone(), losses.clone()).line("w", steps, weights.clone());
-        session.picture("descent.png", &chart.to_png()?)?;
+        session.show("descent", chart)?;
 
         let mut report = Report::new();
         let mut table = Table::new("first steps", ["step", "w", "y", "loss", "dL/dw"]);
@@ -76,7 +76,6 @@ impl Etude for Backprop {
             report.claim(Claim::at_most("distance of w from 8.4 after one step", (after_one - 8.4).abs(), 1e-6));
         }
         report.claim(Claim::at_most("distance of w from its optimum 2", (w.item() - 2.0).abs(), 0.01));
-        report.left("media/descent.png");
         Ok(report)
     }
 }

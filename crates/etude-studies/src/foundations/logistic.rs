@@ -91,7 +91,7 @@ impl Etude for LogisticRegression {
         let steps: Vec<f64> = (0..self.steps).map(|step| step as f64).collect();
         let chart = Chart::new("Finding back from confidently wrong").labels("step", "share right").percent();
         let chart = chart.line("cross-entropy", steps.clone(), by_entropy.clone());
-        session.picture("curves.png", &chart.line("squared error", steps, by_squares.clone()).to_png()?)?;
+        session.show("curves", chart.line("squared error", steps, by_squares.clone()))?;
 
         let mut report = Report::new();
         report.table(confusion.scores_table(&tumours.test.classes));
@@ -99,7 +99,6 @@ impl Etude for LogisticRegression {
         report.claim(Claim::at_least("area under the ROC curve", area, 0.97));
         let lead = reached(&by_squares) - reached(&by_entropy);
         report.claim(Claim::at_least("steps cross-entropy is back at 90 % earlier", lead, 10.0));
-        report.left("media/curves.png");
         Ok(report)
     }
 }

@@ -117,7 +117,7 @@ impl Etude for SoftmaxRegression {
             &x2,
             &labels2,
         ));
-        session.picture("borders.png", &page.to_png()?)?;
+        session.show("borders", page)?;
 
         let mut report = Report::new();
         report.claim(Claim::at_least("iris, test accuracy", accuracy(&iris, &test_x, &test_labels), 0.9).percent());
@@ -126,7 +126,6 @@ impl Etude for SoftmaxRegression {
         report.claim(Claim::exactly("ones in each hard maximum", hard.mean(..).item(), 1.0));
         report.claim(Claim::at_most("rings, straight border", accuracy(&straight, &x2, &labels2), 0.8).percent());
         report.claim(Claim::at_least("rings, hidden layer", accuracy(&bent, &x2, &labels2), 0.97).percent());
-        report.left("media/borders.png");
         Ok(report)
     }
 }

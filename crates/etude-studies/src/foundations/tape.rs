@@ -77,8 +77,7 @@ impl Etude for Tape {
         let (da, db) = (slope_of(&va)?, slope_of(&vb)?);
         let values = [("a", 0, &va), ("b", 0, &vb), ("c", 0, &c), ("d", 0, &d)];
         let named = [&values[..], &[("∂d/∂a", 1, &da), ("∂d/∂b", 1, &db)]].concat();
-        session
-            .picture("graph.png", &Graph::of("c = b·a, d = c + 1: values, and the gradients of d", &named).to_png()?)?;
+        session.show("graph", Graph::of("c = b·a, d = c + 1: values, and the gradients of d", &named))?;
         let slopes = [&da, &db].map(|slope| slope.to_vec::<f32>());
 
         // The tape, walked backwards.
@@ -100,7 +99,6 @@ impl Etude for Tape {
         report.claim(Claim::exactly("dy/dx with the tape kept", kept, 2.0 * self.x));
         report.claim(Claim::exactly("dy/dx", once, 2.0 * self.x));
         report.claim(Claim::exactly("tapes left after one walk", !gone as u8 as f64, 0.0));
-        report.left("media/graph.png");
         Ok(report)
     }
 }

@@ -47,7 +47,7 @@
 use super::judge::{Judge, Verdict};
 use super::unet::UNet;
 use super::{gan, sheet};
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::nn::optim::Average;
 use etude::nn::schedule::{OneCycle, Schedule};
@@ -56,7 +56,6 @@ use etude::train::plot::{Chart, Page, Picture, smoothed};
 use etude::train::session::pictures_of;
 use etude::train::trainer::to_tensor;
 use etude::train::units::{self, Figure, Style};
-use serde::{Deserialize, Serialize};
 
 /// The forward process.
 struct Noising {
@@ -170,70 +169,45 @@ impl Way<'_> {
     }
 }
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Ddpm {
-    /// Steps `T` from a digit to noise; the paper takes 1,000. [2..10000]
-    pub steps: usize,
-    /// Whether `ᾱ` falls as a squared cosine; else `β` rises in a straight line.
-    pub cosine: bool,
-    /// Whether the net answers with the velocity; else with the noise.
-    pub velocity: bool,
-    /// Channels at 14×14, in eights; four times as many at 7×7. [1..32]
-    pub width: usize,
-    /// Times all training digits are seen. [1..100000]
-    pub epochs: u64,
-    /// Digits a step. [1..8000]
-    pub batch: usize,
-    /// Adam's largest step size; it rises for a tenth of the steps and falls to nothing. [0..]
-    pub learning_rate: f64,
-    /// How much of itself the average of the weights keeps in a step. [0..1]
-    pub decay: f64,
-    /// The share of digits whose class the net is not told. [0..1]
-    pub untold: f64,
-    /// The weight `w` of class guidance; 1 is none. [0..100]
-    pub guidance: f64,
-    /// Leaps of the fast way back. [2..10000]
-    pub leaps: usize,
-    /// `η` of the fast way back: 0 is DDIM. [0..1]
-    pub eta: f64,
-    /// How often each leap is made where half a digit is known. [1..100]
-    pub rounds: usize,
-    /// Digits made by each fast way, and judged. [100..100000]
-    pub samples: usize,
-    /// Digits made by all `T` steps. [100..100000]
-    pub slow_samples: usize,
-    /// Largest squared Fréchet distance the run claims. [0..]
-    pub claim: f64,
-    /// Smallest share of samples that are the digit asked for. [0..1]
-    pub claim_right: f64,
-    /// Smallest share of half hidden digits that are read right when filled in by one that is told the class. [0..1]
-    pub claim_hidden: f64,
-}
-
-impl Default for Ddpm {
-    fn default() -> Self {
-        Self {
-            steps: 250,
-            cosine: true,
-            velocity: true,
-            width: 2,
-            epochs: 40,
-            batch: 64,
-            learning_rate: 4e-3,
-            decay: 0.999,
-            untold: 0.2,
-            guidance: 1.5,
-            leaps: 50,
-            eta: 0.0,
-            rounds: 5,
-            samples: 2000,
-            slow_samples: 1000,
-            claim: 15.0,
-            claim_right: 0.97,
-            claim_hidden: 0.9,
-        }
+knobs! {
+    /// The knobs.
+    pub struct Ddpm {
+        /// Steps `T` from a digit to noise; the paper takes 1,000. [2..10000]
+        steps: usize = 250,
+        /// Whether `ᾱ` falls as a squared cosine; else `β` rises in a straight line.
+        cosine: bool = true,
+        /// Whether the net answers with the velocity; else with the noise.
+        velocity: bool = true,
+        /// Channels at 14×14, in eights; four times as many at 7×7. [1..32]
+        width: usize = 2,
+        /// Times all training digits are seen. [1..100000]
+        epochs: u64 = 40,
+        /// Digits a step. [1..8000]
+        batch: usize = 64,
+        /// Adam's largest step size; it rises for a tenth of the steps and falls to nothing. [0..]
+        learning_rate: f64 = 4e-3,
+        /// How much of itself the average of the weights keeps in a step. [0..1]
+        decay: f64 = 0.999,
+        /// The share of digits whose class the net is not told. [0..1]
+        untold: f64 = 0.2,
+        /// The weight `w` of class guidance; 1 is none. [0..100]
+        guidance: f64 = 1.5,
+        /// Leaps of the fast way back. [2..10000]
+        leaps: usize = 50,
+        /// `η` of the fast way back: 0 is DDIM. [0..1]
+        eta: f64 = 0.0,
+        /// How often each leap is made where half a digit is known. [1..100]
+        rounds: usize = 5,
+        /// Digits made by each fast way, and judged. [100..100000]
+        samples: usize = 2000,
+        /// Digits made by all `T` steps. [100..100000]
+        slow_samples: usize = 1000,
+        /// Largest squared Fréchet distance the run claims. [0..]
+        claim: f64 = 15.0,
+        /// Smallest share of samples that are the digit asked for. [0..1]
+        claim_right: f64 = 0.97,
+        /// Smallest share of half hidden digits that are read right when filled in by one that is told the class. [0..1]
+        claim_hidden: f64 = 0.9,
     }
 }
 
@@ -371,7 +345,7 @@ impl Ddpm {
             halves.row([name.to_string(), units::percent(verdict.right(&actual)), frechet(&verdict)]);
         }
         let title = "Lower half hidden; put in after each leap; each leap several times; told the class; the truth";
-        session.picture("hidden.png", &sheet(title, &rows.map(|(_, pictures)| pictures.narrow(0, 0, 12)), 12)?)?;
+        session.show("hidden", sheet(title, &rows.map(|(_, pictures)| pictures.narrow(0, 0, 12)), 12)?)?;
 
         self.pictures(session, slow, &digits.test)?;
         session.media().film("samples", 0.4, 8)?;
@@ -393,11 +367,6 @@ impl Ddpm {
             Claim::at_least("halves filled in, told the class: read right", read[3], self.claim_hidden).percent(),
         );
         report.claim(Claim::at_least("gained over halves left black", read[3] - read[0], 0.2).percent());
-        for name in
-            ["noised.png", "reverse.gif", "reverse.png", "samples.gif", "samples.png", "hidden.png", "process.png"]
-        {
-            report.left(format!("media/{name}"));
-        }
         Ok(report)
     }
 
@@ -413,7 +382,7 @@ impl Ddpm {
             in_grey(&slow.noising.apply(&same, &t).0)
         };
         let title = format!("Digits, and noise added: steps 0, {} … {}", shown[1], self.steps);
-        session.picture("noised.png", &sheet(&title, &(0..4).map(noised).collect::<Vec<_>>(), shown.len())?)?;
+        session.show("noised", sheet(&title, &(0..4).map(noised).collect::<Vec<_>>(), shown.len())?)?;
 
         let (mut x, classes) = (randn([30, 1, 28, 28]), in_turn(30));
         let (mut frames, mut noisy, mut seen) = (Vec::new(), Vec::new(), Vec::new());
@@ -436,10 +405,7 @@ impl Ddpm {
             cat(&moments.iter().map(|x| x.narrow(0, digit, 1)).collect::<Vec<_>>(), 0) // [11, 1, 28, 28]
         };
         let strip: Vec<Tensor> = [2, 5, 8].iter().flat_map(|&digit| [row(&noisy, digit), row(&seen, digit)]).collect();
-        session.picture(
-            "reverse.png",
-            &sheet("The way back of three, and the digit seen in each", &strip, shown.len())?,
-        )?;
+        session.show("reverse", sheet("The way back of three, and the digit seen in each", &strip, shown.len())?)?;
 
         let (steps, loss) = session.curve("loss")?;
         let losses =
@@ -452,7 +418,7 @@ impl Ddpm {
             .line("this run", t.clone(), root(kept))
             .line("β in a straight line", t, root(&straight))
             .dashed();
-        session.picture("process.png", &Page::new(2).with(losses).with(parts).to_png()?)
+        session.show("process", Page::new(2).with(losses).with(parts))
     }
 }
 

@@ -37,13 +37,12 @@
 //! of real digits is no praise: it comes from shapes that are no digit.
 
 use super::judge::Judge;
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::nn::optim::{Average, RmsProp};
 use etude::prelude::*;
 use etude::train::plot::{Chart, Page, smoothed};
 use etude::train::units::{Figure, Style};
-use serde::{Deserialize, Serialize};
 
 /// The games.
 pub const DCGAN: usize = 0;
@@ -121,46 +120,28 @@ impl Forward for Discriminator {
     }
 }
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Gan<const GAME: usize> {
-    /// Numbers of noise. [1..4096]
-    pub latent: usize,
-    /// Channels of the layers at 14×14; twice as many at 7×7. [1..512]
-    pub width: usize,
-    /// Times all training digits are seen. [1..100000]
-    pub epochs: u64,
-    /// Digits a step. [2..8000]
-    pub batch: usize,
-    /// Step size of both players. [0..]
-    pub learning_rate: f64,
-    /// The discriminator's steps for each of the generator's. [1..100]
-    pub critic_steps: u64,
-    /// How much of itself the average of the generator's weights keeps in a step. [0..1]
-    pub decay: f64,
-    /// Largest squared Fréchet distance the run claims. [0..]
-    pub claim: f64,
-    /// Smallest share of samples that the run claims for every digit. [0..0.1]
-    pub claim_coverage: f64,
-}
-
-impl<const GAME: usize> Default for Gan<GAME> {
-    fn default() -> Self {
-        let learning_rate = if GAME == WGAN { 3e-4 } else { 5e-4 };
+knobs! {
+    /// The knobs.
+    pub struct Gan<const GAME: usize> {
+        /// Numbers of noise. [1..4096]
+        latent: usize = 100,
+        /// Channels of the layers at 14×14; twice as many at 7×7. [1..512]
+        width: usize = 32,
         // A critic without norms learns slower.
-        let epochs = if GAME < WGAN { 8 } else { 40 };
-        Self {
-            latent: 100,
-            width: 32,
-            epochs,
-            batch: 32,
-            learning_rate,
-            critic_steps: 1,
-            decay: 0.995,
-            claim: 100.0,
-            claim_coverage: 0.01,
-        }
+        /// Times all training digits are seen. [1..100000]
+        epochs: u64 = if GAME < WGAN { 8 } else { 40 },
+        /// Digits a step. [2..8000]
+        batch: usize = 32,
+        /// Step size of both players. [0..]
+        learning_rate: f64 = if GAME == WGAN { 3e-4 } else { 5e-4 },
+        /// The discriminator's steps for each of the generator's. [1..100]
+        critic_steps: u64 = 1,
+        /// How much of itself the average of the generator's weights keeps in a step. [0..1]
+        decay: f64 = 0.995,
+        /// Largest squared Fréchet distance the run claims. [0..]
+        claim: f64 = 100.0,
+        /// Smallest share of samples that the run claims for every digit. [0..0.1]
+        claim_coverage: f64 = 0.01,
     }
 }
 
@@ -340,7 +321,7 @@ impl<const GAME: usize> Gan<GAME> {
             .line("generator", g_steps, smoothed(&g, 0.98));
         let names: Vec<String> = (0..10).map(|class| class.to_string()).collect();
         let shares = Chart::bars("What the samples are taken for", &names, &verdict.shares).percent();
-        session.picture("game.png", &Page::new(2).with(losses).with(shares).to_png()?)?;
+        session.show("game", Page::new(2).with(losses).with(shares))?;
 
         let mut report = Report::new();
         report.figures("2,000 samples", verdict.figures(judge));
@@ -359,9 +340,6 @@ impl<const GAME: usize> Gan<GAME> {
         if self.classes() > 0 {
             let right = Claim::at_least("samples that are the digit asked for", verdict.right(&asked), 0.9);
             report.claim(right.percent());
-        }
-        for name in ["samples.gif", "samples-over-time.png", "samples.png", "game.png"] {
-            report.left(format!("media/{name}"));
         }
         Ok(report)
     }

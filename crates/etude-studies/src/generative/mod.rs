@@ -24,7 +24,7 @@ fn digits(session: &Session) -> Result<Split> {
 }
 
 /// Rows of pictures under a title.
-fn sheet(title: &str, rows: &[Tensor], columns: usize) -> Result<Vec<u8>> {
+fn sheet(title: &str, rows: &[Tensor], columns: usize) -> Result<Images> {
     let pictures = pictures_of(&cat(rows, 0))?;
-    pictures.into_iter().fold(Images::new(title).columns(columns).tile(56.0), Images::picture).to_png()
+    Ok(pictures.into_iter().fold(Images::new(title).columns(columns).tile(56.0), Images::picture))
 }

@@ -39,14 +39,13 @@
 //! brighter, so the area under the curve of the mere mean grey stands beside it.
 
 use super::sheet;
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::prelude::*;
 use etude::train::metrics::{auc, neighbour_map};
 use etude::train::plot::Chart;
 use etude::train::trainer::to_tensor;
 use etude::train::units::{Figure, Style};
-use serde::{Deserialize, Serialize};
 
 /// Encoder and decoder, one hidden layer each.
 #[derive(Module, Clone, Debug)]
@@ -164,43 +163,27 @@ fn binarised(pictures: &Tensor) -> Tensor {
     uniform(pictures.shape()).less(pictures).to(DType::F32)
 }
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Vae {
-    /// Numbers a digit is squeezed through. [1..784]
-    pub latent: usize,
-    /// Units of the hidden layers. [1..8192]
-    pub hidden: usize,
-    /// Weight of the KL term. [0..]
-    pub beta: f64,
-    /// Whether each class has a prior of its own.
-    pub conditional: bool,
-    /// Times all training digits are seen. [1..100000]
-    pub epochs: u64,
-    /// Digits a step. [1..8000]
-    pub batch: usize,
-    /// Adam's step size; it falls to a tenth along half a cosine. [0..]
-    pub learning_rate: f64,
-    /// Importance samples of the closer bound. [1..100000]
-    pub importance: usize,
-    /// Most nats a test digit may cost (the negative ELBO) by the run's claim. [0..]
-    pub claim: f64,
-}
-
-impl Default for Vae {
-    fn default() -> Self {
-        Self {
-            latent: 20,
-            hidden: 400,
-            beta: 1.0,
-            conditional: false,
-            epochs: 200,
-            batch: 100,
-            learning_rate: 1e-3,
-            importance: 1000,
-            claim: 106.0,
-        }
+knobs! {
+    /// The knobs.
+    pub struct Vae {
+        /// Numbers a digit is squeezed through. [1..784]
+        latent: usize = 20,
+        /// Units of the hidden layers. [1..8192]
+        hidden: usize = 400,
+        /// Weight of the KL term. [0..]
+        beta: f64 = 1.0,
+        /// Whether each class has a prior of its own.
+        conditional: bool = false,
+        /// Times all training digits are seen. [1..100000]
+        epochs: u64 = 200,
+        /// Digits a step. [1..8000]
+        batch: usize = 100,
+        /// Adam's step size; it falls to a tenth along half a cosine. [0..]
+        learning_rate: f64 = 1e-3,
+        /// Importance samples of the closer bound. [1..100000]
+        importance: usize = 1000,
+        /// Most nats a test digit may cost (the negative ELBO) by the run's claim. [0..]
+        claim: f64 = 106.0,
     }
 }
 
@@ -329,9 +312,6 @@ impl Vae {
             ));
         }
         report.claim(Claim::at_least("outlier AUC, garments among digits", outliers, 0.99));
-        for name in ["samples.gif", "samples-over-time.png", "rebuilt.png", "between.png", "hidden.png", "latent.png"] {
-            report.left(format!("media/{name}"));
-        }
         Ok(report)
     }
 
@@ -347,18 +327,18 @@ impl Vae {
     ) -> Result<()> {
         let first = |tensor: &Tensor| tensor.narrow(0, 0, 12);
         let pairs = [first(grey), model.pictures(&first(&cloud.mean))];
-        session.picture("rebuilt.png", &sheet("Digits, and what is rebuilt of them", &pairs, 12)?)?;
+        session.show("rebuilt", sheet("Digits, and what is rebuilt of them", &pairs, 12)?)?;
 
         let rows = [first(half), first(&rebuilt[0]), first(&rebuilt[1]), first(grey)];
         let title = "Half hidden; from the encoder's cloud; from the cloud sought; the truth";
-        session.picture("hidden.png", &sheet(title, &rows, 12)?)?;
+        session.show("hidden", sheet(title, &rows, 12)?)?;
 
         let walk = |row: usize| {
             let ends = [2 * row, 2 * row + 1].map(|at| cloud.mean.narrow(0, at, 1)); // [1, latent]
             model.pictures(&ends[0].lerp(&ends[1], linspace(0.0, 1.0, 12).unsqueeze(-1)))
         };
         let walks: Vec<Tensor> = (0..6).map(walk).collect();
-        session.picture("between.png", &sheet("From one digit to another along a line", &walks, 12)?)
+        session.show("between", sheet("From one digit to another along a line", &walks, 12)?)
     }
 
     /// The latent space: its two axes if it has two, or else a map of neighbours.
@@ -376,12 +356,12 @@ impl Vae {
             };
             chart = chart.dots(class.to_string(), axis(0), axis(1));
         }
-        session.picture("latent.png", &chart.to_png()?)?;
+        session.show("latent", chart)?;
         if self.latent == 2 {
             let side = linspace(2.5, -2.5, 16);
             let grid = meshgrid(&[side.clone(), side.flip(0)]);
             let plane = model.pictures(&stack(&[grid[1].flatten(), grid[0].flatten()], 1)); // [256, 1, 28, 28]
-            session.picture("plane.png", &sheet("The latent plane, −2.5 to 2.5", &[plane], 16)?)?;
+            session.show("plane", sheet("The latent plane, −2.5 to 2.5", &[plane], 16)?)?;
         }
         Ok(())
     }

@@ -31,7 +31,7 @@
 
 use super::game::{Event, Game, film, play};
 use super::memory::{FRAMES, Memory};
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::data::random::Rng;
 use etude::nn::schedule::{Cosine, Schedule};
@@ -71,70 +71,45 @@ impl Forward for QNetwork {
     }
 }
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Flappy {
-    /// Training steps: every bird moves once, then one batch is learned. [1..100000000]
-    pub steps: u64,
-    /// Birds that play at once. [1..256]
-    pub birds: usize,
-    /// Moments of play a step learns from. [1..4096]
-    pub batch: usize,
-    /// Moments of each bird that are remembered. [64..1000000]
-    pub memory: usize,
-    /// Steps before learning begins. [8..1000000]
-    pub watch: u64,
-    /// Pixels a frame is wide and high. [36..160]
-    pub side: usize,
-    /// Height of a gap, of 80; the bird has 5. [12..50]
-    pub gap: f64,
-    /// γ: what a reward counts for one move later. [0..1]
-    pub discount: f64,
-    /// n: rewards the label looks ahead; then the target network's word is taken. [1..60]
-    pub ahead: usize,
-    /// Steps until the target network is copied anew. [1..]
-    pub target_every: u64,
-    /// The learning network chooses the move that the target network judges.
-    pub double: bool,
-    /// ε at the end; it begins with 1 and falls along a line. [0..1]
-    pub epsilon: f64,
-    /// Steps until ε is there. [1..]
-    pub explore: u64,
-    /// The probability that a random move flaps. [0..1]
-    pub flaps: f64,
-    /// Adam's step size at the start; it falls to a twentieth along half a cosine. [0..]
-    pub learning_rate: f64,
-    /// Steps between two trials of 20 games; the best network is kept. [1..]
-    pub trial_every: u64,
-    /// Pipes after which a game of the final test ends. [1..100000]
-    pub longest: u32,
-    /// Fewest pipes claimed, on average over 20 games never seen. [0..]
-    pub claim: f64,
-}
-
-impl Default for Flappy {
-    fn default() -> Self {
-        Self {
-            steps: 30_000,
-            birds: 8,
-            batch: 32,
-            memory: 4_000,
-            watch: 250,
-            side: 80,
-            gap: 20.0,
-            discount: 0.97,
-            ahead: 5,
-            target_every: 300,
-            double: true,
-            epsilon: 0.02,
-            explore: 6_000,
-            flaps: 0.2,
-            learning_rate: 5e-4,
-            trial_every: 2_000,
-            longest: 100,
-            claim: 20.0,
-        }
+knobs! {
+    /// The knobs.
+    pub struct Flappy {
+        /// Training steps: every bird moves once, then one batch is learned. [1..100000000]
+        steps: u64 = 30_000,
+        /// Birds that play at once. [1..256]
+        birds: usize = 8,
+        /// Moments of play a step learns from. [1..4096]
+        batch: usize = 32,
+        /// Moments of each bird that are remembered. [64..1000000]
+        memory: usize = 4_000,
+        /// Steps before learning begins. [8..1000000]
+        watch: u64 = 250,
+        /// Pixels a frame is wide and high. [36..160]
+        side: usize = 80,
+        /// Height of a gap, of 80; the bird has 5. [12..50]
+        gap: f64 = 20.0,
+        /// γ: what a reward counts for one move later. [0..1]
+        discount: f64 = 0.97,
+        /// n: rewards the label looks ahead; then the target network's word is taken. [1..60]
+        ahead: usize = 5,
+        /// Steps until the target network is copied anew. [1..]
+        target_every: u64 = 300,
+        /// The learning network chooses the move that the target network judges.
+        double: bool = true,
+        /// ε at the end; it begins with 1 and falls along a line. [0..1]
+        epsilon: f64 = 0.02,
+        /// Steps until ε is there. [1..]
+        explore: u64 = 6_000,
+        /// The probability that a random move flaps. [0..1]
+        flaps: f64 = 0.2,
+        /// Adam's step size at the start; it falls to a twentieth along half a cosine. [0..]
+        learning_rate: f64 = 5e-4,
+        /// Steps between two trials of 20 games; the best network is kept. [1..]
+        trial_every: u64 = 2_000,
+        /// Pipes after which a game of the final test ends. [1..100000]
+        longest: u32 = 100,
+        /// Fewest pipes claimed, on average over 20 games never seen. [0..]
+        claim: f64 = 20.0,
     }
 }
 
@@ -379,7 +354,6 @@ impl Flappy {
         let early = [films.first(), films.get(films.len() / 4)].into_iter().flatten().map(named);
         let flights: Vec<_> = early.chain([("best".to_string(), best)]).collect();
         session.media().animation("game", &film(&self.game(seed, Use::Film, 0), &flights), 0.05)?;
-        report.left("media/game.gif").left("media/q.png").left("media/curves.png");
         Ok(report)
     }
 
@@ -391,7 +365,7 @@ impl Flappy {
         let pipes = pipes.line(format!("greedy, {TRIAL} at most"), trial.0, trial.1);
         let loss = Chart::new("Loss").labels("step", "Huber's loss").noisy_line("loss", loss.0, loss.1, 0.95);
         let worth = Chart::new("Mean Q of the moves made").labels("step", "Q").noisy_line("Q", q.0, q.1, 0.9);
-        session.picture("curves.png", &Page::new(1).with(pipes).with(loss).with(worth).to_png()?)
+        session.show("curves", Page::new(1).with(pipes).with(loss).with(worth))
     }
 
     /// Q of both moves over one game, and what was seen.
@@ -412,6 +386,6 @@ impl Flappy {
                 chart = chart.mark(at as f64, "pipe");
             }
         }
-        session.picture("q.png", &Page::new(1).with(chart).with(frames).to_png()?)
+        session.show("q", Page::new(1).with(chart).with(frames))
     }
 }

@@ -28,14 +28,13 @@
 //! context before it.
 
 use super::text::Characters;
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::core::AttentionOptions;
 use etude::nn::schedule::{Cosine, Linear as Line, Sequence};
 use etude::prelude::*;
 use etude::train::Figure;
 use etude::train::plot::{Chart, ColourMap, HeatMap, Page};
-use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// Attention and a dense layer, each after a norm and around a shortcut.
@@ -174,55 +173,35 @@ impl Forward for Transformer {
     }
 }
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Gpt {
-    /// Training steps. [1..10000000]
-    pub steps: u64,
-    /// Stretches a step. [1..100000]
-    pub batch: usize,
-    /// Characters a stretch, and the most the model can look back at. [8..8192]
-    pub context: usize,
-    /// Heads a block. [1..256]
-    pub heads: usize,
-    /// Width of a head; even. [2..512]
-    pub head_width: usize,
-    /// Blocks. [1..256]
-    pub depth: usize,
-    /// The probability of dropping an element after attention and dense layer. [0..0.9]
-    pub dropout: f64,
-    /// AdamW's largest step size: it rises over a twentieth of the steps and falls to a tenth along a cosine. [0..]
-    pub learning_rate: f64,
-    /// Gradients are scaled down to this norm. [0..]
-    pub clip: f64,
-    /// Steps between two validations. [1..]
-    pub validate_every: u64,
-    /// Characters written at the end. [1..8192]
-    pub written: usize,
-    /// The temperature they are drawn at. [0.01..10]
-    pub temperature: f64,
-    /// Most bits a character claimed on text never seen. [0..]
-    pub claim: f64,
-}
-
-impl Default for Gpt {
-    fn default() -> Self {
-        Self {
-            steps: 4000,
-            batch: 16,
-            context: 128,
-            heads: 6,
-            head_width: 32,
-            depth: 4,
-            dropout: 0.1,
-            learning_rate: 1e-3,
-            clip: 1.0,
-            validate_every: 500,
-            written: 600,
-            temperature: 0.8,
-            claim: 2.2,
-        }
+knobs! {
+    /// The knobs.
+    pub struct Gpt {
+        /// Training steps. [1..10000000]
+        steps: u64 = 4000,
+        /// Stretches a step. [1..100000]
+        batch: usize = 16,
+        /// Characters a stretch, and the most the model can look back at. [8..8192]
+        context: usize = 128,
+        /// Heads a block. [1..256]
+        heads: usize = 6,
+        /// Width of a head; even. [2..512]
+        head_width: usize = 32,
+        /// Blocks. [1..256]
+        depth: usize = 4,
+        /// The probability of dropping an element after attention and dense layer. [0..0.9]
+        dropout: f64 = 0.1,
+        /// AdamW's largest step size: it rises over a twentieth of the steps and falls to a tenth along a cosine. [0..]
+        learning_rate: f64 = 1e-3,
+        /// Gradients are scaled down to this norm. [0..]
+        clip: f64 = 1.0,
+        /// Steps between two validations. [1..]
+        validate_every: u64 = 500,
+        /// Characters written at the end. [1..8192]
+        written: usize = 600,
+        /// The temperature they are drawn at. [0.01..10]
+        temperature: f64 = 0.8,
+        /// Most bits a character claimed on text never seen. [0..]
+        claim: f64 = 2.2,
     }
 }
 
@@ -358,22 +337,21 @@ impl Gpt {
         media.text("written", &written)?;
         let line = "Good night, sweet prince";
         let line = &line[..line.len().min(self.context)];
-        media.file("attention.png", &self.attention(model, text, line)?)?;
+        session.show("attention", self.attention(model, text, line)?)?;
         let (train, valid) = (session.curve("loss")?, session.curve("valid/loss")?);
         let chart = Chart::new("Loss").labels("step", "nats a character").line("train", train.0, train.1);
-        media.file("curves.png", &chart.line("validation", valid.0, valid.1).to_png()?)?;
+        session.show("curves", chart.line("validation", valid.0, valid.1))?;
 
         report.figures("valid", [Figure::new("bits a character", bits), Figure::new("n-gram", lowest / 2f64.ln())]);
         report
             .figures("writes", [Figure::new("characters a second", speed), Figure::new("without the cache", without)]);
         report.claim(Claim::at_most("bits a character on text never seen", bits, self.claim));
         report.claim(Claim::at_most("difference of cached and plain logits", apart, 1e-3));
-        report.left("media/written.txt").left("media/attention.png").left("media/curves.png");
         Ok(report)
     }
 
     /// What each head of the first and the last block looks at while it reads `line`.
-    fn attention(&self, model: &Transformer, text: &Characters, line: &str) -> Result<Vec<u8>> {
+    fn attention(&self, model: &Transformer, text: &Characters, line: &str) -> Result<Page> {
         let x = Tensor::from_slice(&text.numbers(line), [1, line.len()]);
         let names: Vec<String> = line.chars().map(String::from).collect();
         let mut page = Page::new(self.heads.min(3));
@@ -391,6 +369,6 @@ impl Gpt {
             }
             inner = no_grad(|| evaluating(|| block.forward(&inner, 0.0)));
         }
-        page.to_png()
+        Ok(page)
     }
 }

@@ -28,14 +28,11 @@
 
 use super::score;
 use super::text::Characters;
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::data::abc::{self, Tune};
-use etude::nn::schedule::{Cosine, Schedule};
+use etude::nn::schedule::Cosine;
 use etude::prelude::*;
-use etude::train::Figure;
-use etude::train::plot::Chart;
-use serde::{Deserialize, Serialize};
 
 /// Embedding, LSTM (one bias a gate, as in the notes), dense.
 #[derive(Module, Clone)]
@@ -72,58 +69,37 @@ impl Forward for CharacterModel {
     }
 }
 
-/// The knobs; the defaults are the notes'.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Music {
-    /// Training steps. [1..10000000]
-    pub steps: u64,
-    /// Stretches of text a step. [1..100000]
-    pub batch: usize,
-    /// Characters a stretch. [1..10000]
-    pub length: usize,
-    /// Adam's step size at the start; it falls to a fiftieth along half a cosine. [0..]
-    pub learning_rate: f64,
-    /// Numbers a character is embedded in. [1..16384]
-    pub width: usize,
-    /// Units of the LSTM. [1..16384]
-    pub units: usize,
-    /// Gradients are scaled down to this norm. [0..]
-    pub clip: f64,
-    /// Steps between two validations; the best model is kept. [1..]
-    pub validate_every: u64,
-    /// Tunes written at each temperature. [1..10000]
-    pub tunes: usize,
-    /// Characters a tune may have at most. [100..100000]
-    pub longest: usize,
-    /// The temperature of the tunes that are judged. [0.01..10]
-    pub temperature: f64,
-    /// Largest validation loss claimed, in nats a character. [0..]
-    pub claim_loss: f64,
-    /// Smallest share of tunes that parse. [0..1]
-    pub claim_parse: f64,
-    /// Smallest share of bars as long as their metre says, in tunes that parse. [0..1]
-    pub claim_bars: f64,
-}
-
-impl Default for Music {
-    fn default() -> Self {
-        Self {
-            steps: 3000,
-            batch: 8,
-            length: 100,
-            learning_rate: 5e-3,
-            width: 256,
-            units: 1024,
-            clip: 5.0,
-            validate_every: 250,
-            tunes: 100,
-            longest: 700,
-            temperature: 0.8,
-            claim_loss: 1.2,
-            claim_parse: 0.7,
-            claim_bars: 0.75,
-        }
+knobs! {
+    /// The knobs; the defaults are the notes'.
+    pub struct Music {
+        /// Training steps. [1..10000000]
+        steps: u64 = 3000,
+        /// Stretches of text a step. [1..100000]
+        batch: usize = 8,
+        /// Characters a stretch. [1..10000]
+        length: usize = 100,
+        /// Adam's step size at the start; it falls to a fiftieth along half a cosine. [0..]
+        learning_rate: f64 = 5e-3,
+        /// Numbers a character is embedded in. [1..16384]
+        width: usize = 256,
+        /// Units of the LSTM. [1..16384]
+        units: usize = 1024,
+        /// Gradients are scaled down to this norm. [0..]
+        clip: f64 = 5.0,
+        /// Steps between two validations; the best model is kept. [1..]
+        validate_every: u64 = 250,
+        /// Tunes written at each temperature. [1..10000]
+        tunes: usize = 100,
+        /// Characters a tune may have at most. [100..100000]
+        longest: usize = 700,
+        /// The temperature of the tunes that are judged. [0.01..10]
+        temperature: f64 = 0.8,
+        /// Largest validation loss claimed, in nats a character. [0..]
+        claim_loss: f64 = 1.2,
+        /// Smallest share of tunes that parse. [0..1]
+        claim_parse: f64 = 0.7,
+        /// Smallest share of bars as long as their metre says, in tunes that parse. [0..1]
+        claim_bars: f64 = 0.75,
     }
 }
 
@@ -218,8 +194,8 @@ impl Etude for Music {
         let vocabulary = text.vocabulary();
         let model = CharacterModel::new(vocabulary, self.width, self.units);
         let best = model.clone();
-        let mut step = Adam::new(self.learning_rate).over(&model).clip(Clip::Norm(self.clip));
-        let rate = Cosine { rate: self.learning_rate, floor: self.learning_rate / 50.0, steps: self.steps };
+        let fall = Cosine::down(self.learning_rate, 50.0, self.steps);
+        let mut step = Adam::new(self.learning_rate).over(&model).clip(Clip::Norm(self.clip)).schedule(fall);
         session.say(format!("text    {} characters, {vocabulary} different", text.train.len() + text.valid.len()));
 
         session.keep("model", &model);
@@ -228,7 +204,6 @@ impl Etude for Music {
         let lowest = session.value("lowest", f64::INFINITY);
         for number in session.steps(self.steps) {
             let number = number? + 1;
-            step.set_learning_rate(rate.rate(number - 1));
             let (x, y) = text.stretches(self.batch, self.length); // [B, T] both
             let logits = training(|| model.forward(&x)); // [B, T, vocabulary]
             let loss = cross_entropy(&logits.reshape([x.count(), vocabulary]), &y.flatten());
@@ -278,18 +253,15 @@ impl Music {
         if let Some(tune) = tunes.last() {
             media.sound("tune", score::RATE, &score::sound(tune))?;
             media.file("score.png", &score::piano_roll(tune)?)?;
-            report.left("media/tune.wav").left("media/score.png");
         }
-        let (train, check) = (session.curve("loss")?, session.curve("valid/loss")?);
-        let chart = Chart::new("Loss").labels("step", "nats a character").line("train", train.0, train.1);
-        media.file("curves.png", &chart.line("validation", check.0, check.1).to_png()?)?;
+        let loss = session.chart("Loss", "nats a character", [("loss", "train"), ("valid/loss", "validation")])?;
+        session.show("curves", loss)?;
 
-        report.figures("valid", [Figure::new("nats a character", valid), Figure::new("n-gram", lowest)]);
+        report.figures("valid", [("nats a character", valid), ("n-gram", lowest)]);
         report.claim(Claim::at_most("validation loss, nats a character", valid, self.claim_loss));
         report.claim(Claim::at_least("nats below the best n-gram", lowest - valid, 0.0));
         report.claim(Claim::at_least("tunes that parse", share, self.claim_parse).percent());
         report.claim(Claim::at_least("bars of the right length", bars, self.claim_bars).percent());
-        report.left("media/tunes.abc").left("media/curves.png");
         Ok(report)
     }
 }

@@ -25,17 +25,17 @@
 //! in eleven. Where a line covers these nobody can tell: with case and the groups `0 O o`, `1 I i l` made the same, most of
 //! the wrong strings are right, and that share is the bound.
 
-use super::lettering::{CHARACTERS, Captchas, Drawn, HEIGHT, PITCH, Text};
+use super::course::Course;
+use super::lettering::{Captchas, Drawn, HEIGHT, PITCH, Text};
 use super::reading::{self, Reading};
 use crate::common::open_picture;
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::core::PoolOptions;
-use etude::nn::schedule::{Cosine, Schedule};
 use etude::prelude::*;
-use etude::train::plot::{Chart, Page, Scale};
-use etude::train::{Figure, RunFolder, units};
-use serde::{Deserialize, Serialize};
+use etude::train::config::docs_from_source;
+use etude::train::plot::{Page, Scale};
+use etude::train::{RunFolder, units};
 use std::path::Path;
 
 /// Convolutions of 3×3 with batch normalisation and ReLU, each followed by a maximum pool of its size.
@@ -100,68 +100,33 @@ struct Both {
     plain: Plain,
 }
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Captcha {
-    /// The characters that occur, letters and digits.
-    pub characters: String,
-    /// Characters a captcha. [1..10]
-    pub length: usize,
-    /// The most a character is turned to either side, in degrees. [0..90]
-    pub rotation: f64,
-    /// The most lines through a captcha; there are at least half as many. [0..20]
-    pub lines: usize,
-    /// Training steps. [1..10000000]
-    pub steps: u64,
-    /// Captchas a step, drawn for it. [1..100000]
-    pub batch: usize,
-    /// Channels of the first convolution; the others have twice and four times as many. [1..1024]
-    pub channels: usize,
-    /// Units of the dense layer. [1..65536]
-    pub units: usize,
-    /// Adam's step size at the start; it falls to a hundredth along half a cosine. [0..]
-    pub learning_rate: f64,
-    /// Captchas of the test, of strings never drawn in training. [48..100000]
-    pub tests: usize,
-    /// Smallest share of whole strings right. [0..1]
-    pub claim: f64,
-}
-
-impl Default for Captcha {
-    fn default() -> Self {
-        Self {
-            characters: CHARACTERS.into(),
-            length: 4,
-            rotation: 25.0,
-            lines: 3,
-            steps: 12000,
-            batch: 16,
-            channels: 32,
-            units: 512,
-            learning_rate: 1e-3,
-            tests: 2000,
-            claim: 0.95,
-        }
+knobs! {
+    /// The knobs; those of every étude of captchas are in `course.rs`.
+    pub struct Captcha {
+        /// Characters a captcha. [1..10]
+        length: usize = 4,
+        /// What it learns from, and for how long.
+        #[serde(flatten)]
+        course: Course = Course::default(),
+        /// Units of the dense layer. [1..65536]
+        units: usize = 512,
     }
 }
 
 impl Captcha {
     fn captchas(&self, seed: u64) -> Result<Captchas> {
-        let count = self.steps as usize * self.batch;
-        let drawn = Captchas::new(&self.characters, self.length..=self.length, seed, count)?;
-        Ok(Captchas { rotation: self.rotation as f32, lines: self.lines, ..drawn })
+        self.course.captchas(self.length..=self.length, seed)
     }
 
     fn model(&self) -> Reader {
-        let (width, places) = (PITCH * self.length, self.length * self.characters.len());
-        Reader::new(self.channels, self.units, width, places)
+        let (width, places) = (PITCH * self.length, self.length * self.course.characters.len());
+        Reader::new(self.course.channels, self.units, width, places)
     }
 
     /// What `model` reads in pictures `[N, 1, H, W]`.
     fn read(&self, model: &impl Forward, pictures: &Tensor) -> Result<Vec<Text>> {
         let places = reading::by_parts(pictures, |x| no_grad(|| evaluating(|| model.forward(x))))?; // [N, length·n]
-        let best = places.reshape([pictures.size(0) * self.length, self.characters.len()]).argmax(1);
+        let best = places.reshape([pictures.size(0) * self.length, self.course.characters.len()]).argmax(1);
         let text = |text: &[i64]| text.iter().map(|&c| c as usize).collect();
         Ok(best.to_vec::<i64>().chunks(self.length).map(text).collect())
     }
@@ -174,36 +139,35 @@ impl Etude for Captcha {
     const ROWS: &'static [&'static str] = &["V48", "F36"];
     const TEXT: &'static str = include_str!("captcha.rs");
 
+    fn docs() -> Vec<(String, String)> {
+        [docs_from_source(Self::TEXT, "Captcha"), Course::docs()].concat()
+    }
+
     fn quick() -> Self {
-        let (characters, steps, channels, units) = ("0123456789".into(), 1500, 16, 256);
-        Self { characters, steps, channels, units, tests: 1000, claim: 0.97, ..Self::default() }
+        let (characters, steps, channels) = ("0123456789".into(), 1500, 16);
+        let course = Course { characters, steps, channels, tests: 1000, claim: 0.97, ..Self::default().course };
+        Self { course, units: 256, ..Self::default() }
     }
 
     fn run(self, session: &mut Session) -> Result<Report> {
         let captchas = self.captchas(session.seed())?;
-        let (length, n) = (self.length, captchas.characters.len());
+        let (batch, length, n) = (self.course.batch, self.length, captchas.characters.len());
         let plain = Plain { dense: Linear::new(HEIGHT * captchas.width(), length * n).init() };
         let both = Both { reader: self.model(), plain };
-        let mut step = Adam::new(self.learning_rate).over(&both);
-        let floor = self.learning_rate / 100.0;
-        let rate = Cosine { rate: self.learning_rate, floor, steps: self.steps };
-        session.say(format!("model   {} parameters", units::grouped(both.reader.parameter_count() as u64)));
-
+        let mut step = self.course.optimizer(session, &both, &both.reader);
         session.keep("both", &both);
         session.keep("step", &step);
-        let mut drawn = Drawn::new(captchas.clone(), self.batch);
-        for number in session.steps(self.steps) {
-            let number = number?;
-            step.set_learning_rate(rate.rate(number));
-            let (x, texts) = drawn.batch(number)?; // [B, 1, 32, W]
+        let mut drawn = Drawn::new(captchas.clone(), batch);
+        for number in session.steps(self.course.steps) {
+            let (x, texts) = drawn.batch(number?)?; // [B, 1, 32, W]
             let characters: Vec<i64> = texts.iter().flatten().map(|&c| c as i64).collect();
-            let truth = Tensor::from_slice(&characters, [self.batch * length]);
-            let v = truth.one_hot(n).to(DType::F32).reshape([self.batch, length * n]); // ones at i·n + index(charᵢ)
+            let truth = Tensor::from_slice(&characters, [batch * length]);
+            let v = truth.one_hot(n).to(DType::F32).reshape([batch, length * n]); // ones at i·n + index(charᵢ)
             let z = training(|| both.reader.forward(&x)); // [B, length·n]
             let loss = bce_with_logits(&z, &v);
             let plain = bce_with_logits(&both.plain.forward(&x), &v);
             step.minimise(&(&loss + &plain))?;
-            let right = z.reshape([self.batch * length, n]).argmax(1).equal(&truth).to(DType::F32).mean(..);
+            let right = z.reshape([batch * length, n]).argmax(1).equal(&truth).to(DType::F32).mean(..);
             session.log(&[("loss", &loss), ("plain/loss", &plain), ("right", &right)])?;
         }
         session.save_best(&both.reader)?;
@@ -211,7 +175,7 @@ impl Etude for Captcha {
     }
 
     fn summaries(&self) -> Vec<nn::Summary> {
-        vec![self.model().summary([self.batch, 1, HEIGHT, PITCH * self.length])]
+        vec![self.model().summary([self.course.batch, 1, HEIGHT, PITCH * self.length])]
     }
 
     fn predict(&self, run: &RunFolder, file: &Path) -> Result<String> {
@@ -223,7 +187,7 @@ impl Etude for Captcha {
 
 impl Captcha {
     fn report(&self, session: &Session, both: &Both, captchas: Captchas) -> Result<Report> {
-        let test = Captchas { held_out: true, count: self.tests, ..captchas };
+        let test = self.course.test(captchas);
         let network = Reading::of(&test, |pictures| self.read(&both.reader, pictures))?;
         let plain = Reading { read: self.read(&both.plain, &network.pictures)?, ..network.clone() };
         let n = test.characters.len();
@@ -242,23 +206,15 @@ impl Captcha {
         report.table(places);
 
         network.pictures(session)?;
-        let curve = |name: &str| session.curve(name);
-        let ((steps, loss), (_, dense), (_, right)) = (curve("loss")?, curve("plain/loss")?, curve("right")?);
-        let losses = Chart::new("Loss").labels("step", "nats a place").noisy_line("network", steps.clone(), loss, 0.9);
-        let losses = losses.scales(Scale::Linear, Scale::Log).noisy_line("one dense layer", steps.clone(), dense, 0.9);
-        let right = Chart::new("Read right, before each step").percent().noisy_line("characters", steps, right, 0.9);
-        let page = Page::new(2).with(losses).with(right.labels("step", "share of characters"));
-        session.picture("curves.png", &page.to_png()?)?;
+        let losses = session.chart("Loss", "nats a place", [("loss", "network"), ("plain/loss", "one dense layer")])?;
+        let right = session.chart("Read right, before each step", "share of characters", [("right", "characters")])?;
+        let page = Page::new(2).with(losses.scales(Scale::Linear, Scale::Log)).with(right.percent());
+        session.show("curves", page)?;
 
-        let (strings, errors) = (network.strings(), network.errors());
-        report
-            .figures("test", [Figure::percent("strings right", strings), Figure::percent("characters wrong", errors)]);
-        report.claim(Claim::at_least("strings right", strings, self.claim).percent());
-        let gain = Claim::at_most("characters wrong, of those of one dense layer", errors / plain.errors(), 0.2);
-        report.claim(gain.percent());
-        for name in ["captchas", "wrong", "confused", "curves"] {
-            report.left(format!("media/{name}.png"));
-        }
+        report.figures("test", network.figures());
+        report.claim(Claim::at_least("strings right", network.strings(), self.course.claim).percent());
+        let gain = network.errors() / plain.errors();
+        report.claim(Claim::at_most("characters wrong, of those of one dense layer", gain, 0.2).percent());
         report.next(format!("etude predict {} captcha.png", session.path().display()));
         Ok(report)
     }

@@ -34,17 +34,17 @@
 //! where it stands. Every shift of a path gives the same string, and columns that know the whole row may speak early.
 
 use super::captcha::stages;
-use super::lettering::{CHARACTERS, Captchas, Drawn, HEIGHT, PITCH, Text};
+use super::course::Course;
+use super::lettering::{Captchas, Drawn, HEIGHT, PITCH, Text};
 use super::reading::{self, Reading};
 use crate::common::open_picture;
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::nn::decode::{ctc_beam, ctc_greedy};
-use etude::nn::schedule::{Cosine, Schedule};
 use etude::prelude::*;
-use etude::train::plot::{Chart, Scale};
+use etude::train::config::docs_from_source;
+use etude::train::plot::Scale;
 use etude::train::{Figure, RunFolder, units};
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Convolutions that leave one row, an LSTM along it in both directions, and scores of every class in every column.
@@ -74,61 +74,24 @@ impl Forward for Crnn {
     }
 }
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct CaptchaCtc {
-    /// The characters that occur, letters and digits.
-    pub characters: String,
-    /// The fewest characters a captcha. [1..12]
-    pub shortest: usize,
-    /// The most characters a captcha. [1..12]
-    pub longest: usize,
-    /// The most a character is turned to either side, in degrees. [0..90]
-    pub rotation: f64,
-    /// The most lines through a captcha; there are at least half as many. [0..20]
-    pub lines: usize,
-    /// Training steps. [1..10000000]
-    pub steps: u64,
-    /// Captchas a step, drawn for it. [1..100000]
-    pub batch: usize,
-    /// Channels of the first convolution; the others have twice and four times as many. [1..1024]
-    pub channels: usize,
-    /// Units of the LSTM in each direction. [1..16384]
-    pub units: usize,
-    /// Adam's step size at the start; it falls to a hundredth along half a cosine. [0..]
-    pub learning_rate: f64,
-    /// Gradients are scaled down to this norm. [0..]
-    pub clip: f64,
-    /// Prefixes the beam search keeps. [1..1000]
-    pub beam: usize,
-    /// Captchas of the test, of strings never drawn in training. [48..100000]
-    pub tests: usize,
-    /// Smallest share of whole strings right. [0..1]
-    pub claim: f64,
-    /// Largest share of characters to insert, delete or replace. [0..1]
-    pub claim_errors: f64,
-}
-
-impl Default for CaptchaCtc {
-    fn default() -> Self {
-        Self {
-            characters: CHARACTERS.into(),
-            shortest: 3,
-            longest: 6,
-            rotation: 25.0,
-            lines: 3,
-            steps: 6000,
-            batch: 16,
-            channels: 32,
-            units: 128,
-            learning_rate: 2e-3,
-            clip: 5.0,
-            beam: 10,
-            tests: 2000,
-            claim: 0.95,
-            claim_errors: 0.015,
-        }
+knobs! {
+    /// The knobs; those of every étude of captchas are in `course.rs`.
+    pub struct CaptchaCtc {
+        /// The fewest characters a captcha. [1..12]
+        shortest: usize = 3,
+        /// The most characters a captcha. [1..12]
+        longest: usize = 6,
+        /// What it learns from, and for how long.
+        #[serde(flatten)]
+        course: Course = Course { steps: 6000, learning_rate: 2e-3, ..Course::default() },
+        /// Units of the LSTM in each direction. [1..16384]
+        units: usize = 128,
+        /// Gradients are scaled down to this norm. [0..]
+        clip: f64 = 5.0,
+        /// Prefixes the beam search keeps. [1..1000]
+        beam: usize = 10,
+        /// Largest share of characters to insert, delete or replace. [0..1]
+        claim_errors: f64 = 0.015,
     }
 }
 
@@ -137,13 +100,11 @@ const BLANK: usize = 0;
 
 impl CaptchaCtc {
     fn captchas(&self, seed: u64) -> Result<Captchas> {
-        let count = self.steps as usize * self.batch;
-        let drawn = Captchas::new(&self.characters, self.shortest..=self.longest, seed, count)?;
-        Ok(Captchas { rotation: self.rotation as f32, lines: self.lines, ..drawn })
+        self.course.captchas(self.shortest..=self.longest, seed)
     }
 
     fn model(&self) -> Crnn {
-        Crnn::new(self.channels, self.units, 1 + self.characters.len())
+        Crnn::new(self.course.channels, self.units, 1 + self.course.characters.len())
     }
 
     /// `ln p` of every class in every column, `[T, N, 1 + n]`, for pictures `[N, 1, H, W]`.
@@ -181,30 +142,28 @@ impl Etude for CaptchaCtc {
     const ROWS: &'static [&'static str] = &["V47", "V48", "F37"];
     const TEXT: &'static str = include_str!("captcha_ctc.rs");
 
+    fn docs() -> Vec<(String, String)> {
+        [docs_from_source(Self::TEXT, "CaptchaCtc"), Course::docs()].concat()
+    }
+
     fn quick() -> Self {
-        let (characters, steps, channels, units) = ("0123456789".into(), 1000, 16, 64);
-        let claims = Self { claim: 0.97, claim_errors: 0.01, ..Self::default() };
-        Self { characters, steps, channels, units, tests: 1000, ..claims }
+        let (characters, steps, channels) = ("0123456789".into(), 1000, 16);
+        let course = Course { characters, steps, channels, tests: 1000, claim: 0.97, ..Self::default().course };
+        Self { course, units: 64, claim_errors: 0.01, ..Self::default() }
     }
 
     fn run(self, session: &mut Session) -> Result<Report> {
         let captchas = self.captchas(session.seed())?;
         let model = self.model();
-        let mut step = Adam::new(self.learning_rate).over(&model).clip(Clip::Norm(self.clip));
-        let floor = self.learning_rate / 100.0;
-        let rate = Cosine { rate: self.learning_rate, floor, steps: self.steps };
-        session.say(format!("model   {} parameters", units::grouped(model.parameter_count() as u64)));
-
+        let mut step = self.course.optimizer(session, &model, &model).clip(Clip::Norm(self.clip));
         session.keep("model", &model);
         session.keep("step", &step);
-        let mut drawn = Drawn::new(captchas.clone(), self.batch);
-        for number in session.steps(self.steps) {
-            let number = number?;
-            step.set_learning_rate(rate.rate(number));
-            let (x, texts) = drawn.batch(number)?; // [B, 1, 32, W]
+        let mut drawn = Drawn::new(captchas.clone(), self.course.batch);
+        for number in session.steps(self.course.steps) {
+            let (x, texts) = drawn.batch(number?)?; // [B, 1, 32, W]
             let columns = training(|| model.forward(&x)); // [T, B, 1 + n]
             let (labels, lengths) = labels(&texts, self.longest); // [B, longest], [B]
-            let all = full([self.batch], columns.size(0) as f64).to(DType::I64);
+            let all = full([texts.len()], columns.size(0) as f64).to(DType::I64);
             let loss = ctc(&columns, &labels, &all, &lengths); // nats a character
             step.minimise(&loss)?;
             session.log(&[("loss", &loss)])?;
@@ -214,7 +173,7 @@ impl Etude for CaptchaCtc {
     }
 
     fn summaries(&self) -> Vec<nn::Summary> {
-        vec![self.model().summary([self.batch, 1, HEIGHT, PITCH * self.longest])]
+        vec![self.model().summary([self.course.batch, 1, HEIGHT, PITCH * self.longest])]
     }
 
     fn predict(&self, run: &RunFolder, file: &Path) -> Result<String> {
@@ -230,8 +189,7 @@ impl Etude for CaptchaCtc {
 
 impl CaptchaCtc {
     fn report(&self, session: &Session, model: &Crnn, captchas: Captchas) -> Result<Report> {
-        let test = Captchas { held_out: true, count: self.tests, ..captchas };
-        let greedy = Reading::of(&test, |pictures| {
+        let greedy = Reading::of(&self.course.test(captchas), |pictures| {
             let columns = self.columns(model, pictures)?;
             Ok(ctc_greedy(&columns, BLANK).iter().map(|labels| text(labels)).collect())
         })?;
@@ -250,36 +208,25 @@ impl CaptchaCtc {
         let mut lengths = Table::new("by length", ["characters", "captchas", "strings right"]);
         for length in self.shortest..=self.longest {
             let count = beam.truth.iter().filter(|text| text.len() == length).count();
-            let right = beam.share(|truth, read| truth.len() == length && truth == read) * self.tests as f64;
-            lengths.row([
-                format!("{length}"),
-                units::grouped(count as u64),
-                units::percent(right / count.max(1) as f64),
-            ]);
+            let right = beam.share(|truth, read| truth.len() == length && truth == read) * beam.truth.len() as f64;
+            let share = units::percent(right / count.max(1) as f64);
+            lengths.row([length.to_string(), units::grouped(count as u64), share]);
         }
         report.table(lengths);
 
         beam.pictures(session)?;
-        session.picture("alignment.png", &beam.alignment(&columns, [self.shortest, self.longest])?)?;
-        let (steps, loss) = session.curve("loss")?;
-        let chart =
-            Chart::new("Loss, before each step").labels("step", "nats a character").scales(Scale::Linear, Scale::Log);
-        session.picture("curves.png", &chart.noisy_line("CTC", steps, loss, 0.9).to_png()?)?;
+        let alignment = beam.alignment(&columns, [self.shortest, self.longest])?;
+        session.media().file("alignment.png", &alignment)?;
+        let loss = session.chart("Loss, before each step", "nats a character", [("loss", "CTC")])?;
+        session.show("curves", loss.scales(Scale::Linear, Scale::Log))?;
 
-        let (strings, errors) = (beam.strings(), beam.errors());
-        report
-            .figures("test", [Figure::percent("strings right", strings), Figure::percent("characters wrong", errors)]);
-        report.figures(
-            "greedy",
-            [Figure::percent("strings right", greedy.strings()), Figure::new("read otherwise", differ as f64)],
-        );
-        report.claim(Claim::at_least("strings right", strings, self.claim).percent());
-        report.claim(Claim::at_most("characters to edit", errors, self.claim_errors).percent());
+        report.figures("test", beam.figures());
+        let strings = Figure::percent("strings right", greedy.strings());
+        report.figures("greedy", [strings, Figure::new("read otherwise", differ as f64)]);
+        report.claim(Claim::at_least("strings right", beam.strings(), self.course.claim).percent());
+        report.claim(Claim::at_most("characters to edit", beam.errors(), self.claim_errors).percent());
         let least = gain.iter().copied().fold(f64::INFINITY, f64::min);
         report.claim(Claim::at_least("least gain of the beam over greedy, in nats", least, -1e-3));
-        for name in ["captchas", "wrong", "confused", "alignment", "curves"] {
-            report.left(format!("media/{name}.png"));
-        }
         report.next(format!("etude predict {} captcha.png", session.path().display()));
         Ok(report)
     }

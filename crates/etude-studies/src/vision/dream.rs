@@ -24,71 +24,47 @@
 //! The baseline is noise: a random change of the same size, which the layer hardly answers to.
 
 use super::vgg::{Vgg, picture, variation};
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::core::Interpolation;
 use etude::prelude::*;
-use etude::train::Figure;
-use etude::train::plot::{Chart, Colour, Images, Picture};
+use etude::train::plot::{Images, Picture};
 use etude::train::session::{picture_of, pictures_of};
-use serde::{Deserialize, Serialize};
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Dream {
-    /// What is dreamt on: `astronaut`, `auvers`, `cat`, `coffee`, `dahlia`, `galaxies`, `pagoda`, `rocket`, `wave`, or a
-    /// PNG or JPEG file.
-    pub content: String,
-    /// The network; see the étude `style`.
-    pub weights: String,
-    /// The longer side of the picture in pixels. [32..4096]
-    pub size: usize,
-    /// The layer whose energy rises.
-    pub layer: String,
-    /// One of its channels, or −1 for all. [-1..100000]
-    pub channel: i64,
-    /// Sizes that are dreamt at. [1..20]
-    pub octaves: u32,
-    /// How much larger each is than the one before. [1..4]
-    pub octave_scale: f64,
-    /// Steps at each size. [1..100000]
-    pub steps: u64,
-    /// The mean change of a pixel in a step, in brightness from 0 to 1. [0..1]
-    pub step: f64,
-    /// Bands below the finest that the gradient is levelled in; 0 takes the gradient as it is. [0..16]
-    pub bands: usize,
-    /// The weight of each of these bands; that of the rest is 1. [0..100]
-    pub fine: f64,
-    /// Most pixels the picture is rolled by before a step. [0..1000]
-    pub jitter: usize,
-    /// γ, the weight of total variation. [0..]
-    pub variation_weight: f64,
-    /// Channels whose favourite pictures are drawn. [0..256]
-    pub units: usize,
-    /// The least factor that the layer's energy is claimed to rise by. [1..]
-    pub claim: f64,
-}
-
-impl Default for Dream {
-    fn default() -> Self {
-        Self {
-            content: "wave".into(),
-            weights: String::new(),
-            size: 256,
-            layer: "relu4_1".into(),
-            channel: -1,
-            octaves: 4,
-            octave_scale: 1.4,
-            steps: 30,
-            step: 0.005,
-            bands: 3,
-            fine: 0.8,
-            jitter: 256,
-            variation_weight: 0.0,
-            units: 16,
-            claim: 5.0,
-        }
+knobs! {
+    /// The knobs.
+    pub struct Dream {
+        /// What is dreamt on: `astronaut`, `auvers`, `cat`, `coffee`, `dahlia`, `galaxies`, `pagoda`, `rocket`, `wave`, or a
+        /// PNG or JPEG file.
+        content: String = "wave".into(),
+        /// The network; see the étude `style`.
+        weights: String = String::new(),
+        /// The longer side of the picture in pixels. [32..4096]
+        size: usize = 256,
+        /// The layer whose energy rises.
+        layer: String = "relu4_1".into(),
+        /// One of its channels, or −1 for all. [-1..100000]
+        channel: i64 = -1,
+        /// Sizes that are dreamt at. [1..20]
+        octaves: u32 = 4,
+        /// How much larger each is than the one before. [1..4]
+        octave_scale: f64 = 1.4,
+        /// Steps at each size. [1..100000]
+        steps: u64 = 30,
+        /// The mean change of a pixel in a step, in brightness from 0 to 1. [0..1]
+        step: f64 = 0.005,
+        /// Bands below the finest that the gradient is levelled in; 0 takes the gradient as it is. [0..16]
+        bands: usize = 3,
+        /// The weight of each of these bands; that of the rest is 1. [0..100]
+        fine: f64 = 0.8,
+        /// Most pixels the picture is rolled by before a step. [0..1000]
+        jitter: usize = 256,
+        /// γ, the weight of total variation. [0..]
+        variation_weight: f64 = 0.0,
+        /// Channels whose favourite pictures are drawn. [0..256]
+        units: usize = 16,
+        /// The least factor that the layer's energy is claimed to rise by. [1..]
+        claim: f64 = 5.0,
     }
 }
 
@@ -146,9 +122,8 @@ impl Dream {
             x.set(next);
             session.log(&[(if frame.is_some() { "energy" } else { "unit" }, &mean)])?;
             if let Some(size) = frame {
-                session.every(4, |media| {
-                    media.frame("dream", &picture_of(&resized(&x.value(), size).clamp(0.0, 1.0).at(0, 0))?)
-                })?;
+                session
+                    .every(4, |media| media.frame("dream", &picture_of(&resized(&x.value(), size).clamp(0.0, 1.0))?))?;
             }
         }
         Ok(())
@@ -212,9 +187,10 @@ impl Etude for Dream {
             session.label("units");
             let unit = |seen: &Tensor| Ok((look(seen)? * &own).mean([1, 2, 3]) * channels as f64);
             self.climb(session, &x, 3 * self.steps, unit, None)?;
-            units = order.into_iter().zip(pictures_of(&x.value())?).collect();
+            let names = order.into_iter().map(|unit| format!("channel {unit}"));
+            units = names.zip(pictures_of(&x.value())?).collect();
         }
-        self.report(session, &energy, [&photograph, &result], &units)
+        self.report(session, &energy, [&photograph, &result], units)
     }
 }
 
@@ -224,7 +200,7 @@ impl Dream {
         session: &Session,
         energy: &impl Fn(&Tensor) -> Result<Tensor>,
         [photograph, result]: [&Tensor; 2],
-        units: &[(usize, Picture)],
+        units: Vec<(String, Picture)>,
     ) -> Result<Report> {
         let energy = |x: &Tensor| -> Result<f64> { Ok(no_grad(|| energy(x))?.item()) };
         let change = (result - photograph).square().mean(..).sqrt().item();
@@ -232,36 +208,24 @@ impl Dream {
         let (began, ended, noise) = (energy(photograph)?, energy(result)?, energy(&noisy)?);
         let rough = [photograph, result].map(|x| variation(x).item());
 
-        let media = session.media();
-        media.picture("result", &picture_of(&result.at(0, 0))?)?;
-        let mut sheet = Images::new(format!("{} dreams on {}", self.layer, self.content)).columns(2).tile(384.0);
-        for (caption, shown) in [("photograph", photograph), ("dream", result)] {
-            sheet = sheet.captioned(picture_of(&shown.at(0, 0))?, caption, Colour::GREY);
+        session.media().picture("result", &picture_of(result)?)?;
+        let shown = [("photograph", picture_of(photograph)?), ("dream", picture_of(result)?)];
+        let title = format!("{} dreams on {}", self.layer, self.content);
+        session.show("dream", Images::new(title).columns(2).tile(384.0).named(shown))?;
+        session.media().film("dream", 0.1, 8)?;
+        let unit = "times that of the photograph at each size";
+        session.show("curves", session.chart("Energy of the layer", unit, [("energy", "energy")])?)?;
+        if !units.is_empty() {
+            let title = format!("What units of {} wait for", self.layer);
+            session.show("units", Images::new(title).columns(8).tile(96.0).named(units))?;
         }
-        media.file("dream.png", &sheet.to_png()?)?;
-        media.film("dream", 0.1, 8)?;
-        let (steps, values) = session.curve("energy")?;
-        let chart = Chart::new("Energy of the layer").labels("step", "times that of the photograph at each size");
-        media.file("curves.png", &chart.line("energy", steps, values).to_png()?)?;
 
         let mut report = Report::new();
-        if !units.is_empty() {
-            let mut sheet = Images::new(format!("What units of {} wait for", self.layer)).columns(8).tile(96.0);
-            for (unit, shown) in units {
-                sheet = sheet.captioned(shown.clone(), format!("channel {unit}"), Colour::GREY);
-            }
-            media.file("units.png", &sheet.to_png()?)?;
-            report.left("media/units.png");
-        }
-        report.figures(
-            "energy",
-            [Figure::new("photograph", began), Figure::new("dream", ended), Figure::new("with noise", noise)],
-        );
-        report.figures("change", [Figure::new("mean of a pixel", change), Figure::new("seconds", session.seconds())]);
+        report.figures("energy", [("photograph", began), ("dream", ended), ("with noise", noise)]);
+        report.figures("change", [("mean of a pixel", change), ("seconds", session.seconds())]);
         report.claim(Claim::at_least("energy of the dream over that of the photograph", ended / began, self.claim));
         report.claim(Claim::at_least("the same over that of noise as large", ended / noise, self.claim / 2.0));
         report.claim(Claim::at_most("total variation over that of the photograph", rough[1] / rough[0], 6.0));
-        report.left("media/dream.png").left("media/dream.gif").left("media/curves.png");
         Ok(report)
     }
 }

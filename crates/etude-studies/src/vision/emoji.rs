@@ -20,16 +20,15 @@
 //! `features.safetensors`, in half precision. That of seed 1 comes with the program.
 
 use super::vgg::Vgg;
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::Result;
 use etude::core::{Outside, Sampling, affine_grid};
-use etude::nn::schedule::{Cosine, Schedule};
+use etude::nn::schedule::Cosine;
 use etude::prelude::*;
 use etude::train::Figure;
-use etude::train::plot::{Chart, Colour, Images, Page};
+use etude::train::plot::{Colour, Images, Page};
 use etude::train::session::picture_of;
 use etude::train::trainer::to_tensor;
-use serde::{Deserialize, Serialize};
 
 /// Features and two questions.
 #[derive(Module, Clone)]
@@ -46,42 +45,26 @@ impl Reader {
     }
 }
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Emoji {
-    /// Times each emoji is seen, differently each time. [1..100000]
-    pub epochs: u64,
-    /// Pictures a step. [1..100000]
-    pub batch: usize,
-    /// Height and width of the pictures made; a multiple of 8. [16..512]
-    pub size: usize,
-    /// Channels of each block.
-    pub widths: Vec<usize>,
-    /// AdamW's step size at the start; it falls to a hundredth along half a cosine. [0..]
-    pub learning_rate: f64,
-    /// Weight decay. [0..]
-    pub decay: f64,
-    /// The least factor by which emoji never seen are claimed to be put into their group more often than by always
-    /// naming the largest group. [0..]
-    pub claim: f64,
-    /// Smallest share of backgrounds claimed to be right. [0..1]
-    pub claim_background: f64,
-}
-
-impl Default for Emoji {
-    fn default() -> Self {
-        let widths = vec![32, 64, 128, 192];
-        Self {
-            epochs: 100,
-            batch: 48,
-            size: 48,
-            widths,
-            learning_rate: 2e-3,
-            decay: 5e-2,
-            claim: 4.0,
-            claim_background: 0.9,
-        }
+knobs! {
+    /// The knobs.
+    pub struct Emoji {
+        /// Times each emoji is seen, differently each time. [1..100000]
+        epochs: u64 = 100,
+        /// Pictures a step. [1..100000]
+        batch: usize = 48,
+        /// Height and width of the pictures made; a multiple of 8. [16..512]
+        size: usize = 48,
+        /// Channels of each block.
+        widths: Vec<usize> = vec![32, 64, 128, 192],
+        /// AdamW's step size at the start; it falls to a hundredth along half a cosine. [0..]
+        learning_rate: f64 = 2e-3,
+        /// Weight decay. [0..]
+        decay: f64 = 5e-2,
+        /// The least factor by which emoji never seen are claimed to be put into their group more often than by always
+        /// naming the largest group. [0..]
+        claim: f64 = 4.0,
+        /// Smallest share of backgrounds claimed to be right. [0..1]
+        claim_background: f64 = 0.9,
     }
 }
 
@@ -152,15 +135,14 @@ impl Etude for Emoji {
         let emoji = session.split("emoji", [0.85, 0.0, 0.15])?;
         let lessons = Lessons { photographs: to_tensor(&data::load("photographs")?.inputs)?, size: self.size };
         let reader = self.reader();
-        let mut step = AdamW::new(self.learning_rate).weight_decay(self.decay).over(&reader);
         let steps = emoji.train.len().div_ceil(self.batch) as u64 * self.epochs;
-        let rate = Cosine { rate: self.learning_rate, floor: self.learning_rate / 100.0, steps };
+        let fall = Cosine::down(self.learning_rate, 100.0, steps);
+        let mut step = AdamW::new(self.learning_rate).weight_decay(self.decay).over(&reader).schedule(fall);
 
         session.keep("model", &reader);
         session.keep("step", &step);
         for batch in session.batches(&emoji.train, self.batch, self.epochs) {
             let batch = batch?;
-            step.set_learning_rate(rate.rate(batch.step));
             let (x, photograph) = lessons.make(&batch.inputs);
             let [group, behind] = training(|| reader.forward(&x));
             let (group, behind) = (cross_entropy(&group, &batch.labels), cross_entropy(&behind, &photograph));
@@ -203,36 +185,26 @@ impl Emoji {
         let folded = reader.vgg.folded(&self.blocks())?;
         let plain = no_grad(|| evaluating(|| reader.vgg.forward(&x)));
         let apart = (no_grad(|| folded.forward(&x)) - &plain).abs().max(..).item() / plain.abs().max(..).item();
-        let media = session.media();
-        media.file("features.safetensors", &nn::half_to_bytes(&folded.tensors())?)?;
+        session.media().file("features.safetensors", &nn::half_to_bytes(&folded.tensors())?)?;
 
         let mut sheet = Images::new("Emoji never seen").subtitle("what was read; red is wrong").columns(8).tile(96.0);
         for (row, &group) in groups.iter().enumerate().take(40) {
             let colour = if group == test.labels[row] { Colour::GREY } else { Colour::BAD };
             sheet = sheet.captioned(picture_of(&x.at(0, row as i64))?, test.classes[group as usize].clone(), colour);
         }
-        media.file("read.png", &sheet.to_png()?)?;
-        let curve = |name: &str| session.curve(name);
-        let (group, background) = (curve("train/group")?, curve("train/background")?);
-        let loss = Chart::new("Loss").labels("step", "nats").line("group", group.0, group.1);
-        let loss = loss.line("background", background.0, background.1);
-        let (group, background) = (curve("valid/group")?, curve("valid/background")?);
-        let share =
-            Chart::new("Emoji never seen").labels("step", "share right").percent().line("group", group.0, group.1);
-        let share = share.line("background", background.0, background.1);
-        media.file("curves.png", &Page::new(2).with(loss).with(share).to_png()?)?;
+        session.show("read", sheet)?;
+        let loss = session.chart("Loss", "nats", [("train/group", "group"), ("train/background", "background")])?;
+        let shares = [("valid/group", "group"), ("valid/background", "background")];
+        let share = session.chart("Emoji never seen", "share right", shares)?.percent();
+        session.show("curves", Page::new(2).with(loss).with(share))?;
 
         let mut report = Report::new();
         report.figures("test", [Figure::percent("group", right), Figure::percent("background", behind)]);
         report.figures("by chance", [Figure::percent("group", most), Figure::percent("background", 1.0 / 9.0)]);
-        report.claim(Claim::at_least(
-            "groups right, of emoji never seen, over those by chance",
-            right / most,
-            self.claim,
-        ));
+        let gain = right / most;
+        report.claim(Claim::at_least("groups right, of emoji never seen, over those by chance", gain, self.claim));
         report.claim(Claim::at_least("backgrounds right", behind, self.claim_background).percent());
         report.claim(Claim::at_most("relative change by folding the norms", apart, 1e-4));
-        report.left("media/features.safetensors").left("media/read.png").left("media/curves.png");
         report.next(format!("etude run style --set weights={}/media/features.safetensors", session.path().display()));
         Ok(report)
     }

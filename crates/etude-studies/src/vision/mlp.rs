@@ -101,7 +101,7 @@ impl Etude for Mlp {
         let study = Classifier { name: Self::NAME, data: &digits, model: &model, claim: self.claim };
         study.introduce(session);
         let steps = digits.train.len().div_ceil(self.batch) as u64 * self.epochs;
-        let rate = Cosine { rate: self.learning_rate, floor: self.learning_rate / 10.0, steps };
+        let rate = Cosine::down(self.learning_rate, 10.0, steps);
         let fitted = Trainer::new(&model, Adam::new(self.learning_rate).over(&model), cross_entropy)
             .epochs(self.epochs)
             .batch(self.batch)

@@ -2,6 +2,7 @@
 
 pub mod captcha;
 pub mod captcha_ctc;
+mod course;
 pub mod dream;
 pub mod emoji;
 pub mod lenet;

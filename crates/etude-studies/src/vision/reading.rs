@@ -6,7 +6,7 @@ use etude::prelude::*;
 use etude::train::metrics::{Confusion, error_rate};
 use etude::train::plot::{Align, Canvas, Chart, Colour, Images, Rect, Weight, series};
 use etude::train::session::picture_of;
-use etude::train::units;
+use etude::train::{Figure, units};
 
 /// Captchas, their strings, and the strings that were read.
 #[derive(Clone)]
@@ -67,6 +67,11 @@ impl Reading {
         error_rate(&self.read, &self.truth)
     }
 
+    /// The figures of a report.
+    pub fn figures(&self) -> [Figure; 2] {
+        [Figure::percent("strings right", self.strings()), Figure::percent("characters wrong", self.errors())]
+    }
+
     /// The table that [`Reading::row`] makes rows for.
     pub fn table() -> Table {
         let head = ["reader", "strings right", "if case, 0Oo, 1Iil do not count", "characters wrong"];
@@ -83,9 +88,9 @@ impl Reading {
     /// Writes the first captchas, those that were read wrong, and which characters were taken for which others.
     pub fn pictures(&self, session: &Session) -> Result<()> {
         let first: Vec<usize> = (0..self.truth.len().min(42)).collect();
-        session.picture("captchas.png", &self.sheet("Read in captchas", &first)?.to_png()?)?;
+        session.show("captchas", self.sheet("Read in captchas", &first)?)?;
         let wrong: Vec<usize> = (0..self.truth.len()).filter(|&i| self.truth[i] != self.read[i]).take(42).collect();
-        session.picture("wrong.png", &self.sheet("Read wrong", &wrong)?.to_png()?)?;
+        session.show("wrong", self.sheet("Read wrong", &wrong)?)?;
 
         // Where lengths differ it is not clear which character was taken for which.
         let fit: Vec<usize> = (0..self.truth.len()).filter(|&i| self.truth[i].len() == self.read[i].len()).collect();
@@ -98,7 +103,7 @@ impl Reading {
         let chart = Chart::bars("Taken for another most often", &names, &counts)
             .labels("what was read for what is there", "times");
         let total = units::grouped(joined(&self.truth).len() as u64);
-        session.picture("confused.png", &chart.subtitle(format!("of {total} characters")).to_png()?)
+        session.show("confused", chart.subtitle(format!("of {total} characters")))
     }
 
     fn sheet(&self, title: &str, which: &[usize]) -> Result<Images> {

@@ -33,69 +33,46 @@
 //! photograph's distance there is the baseline.
 
 use super::vgg::{Vgg, picture, variation};
-use crate::study::Etude;
+use crate::study::{Etude, knobs};
 use etude::core::Interpolation;
-use etude::nn::schedule::{Cosine, Schedule};
+use etude::nn::schedule::Cosine;
 use etude::prelude::*;
-use etude::train::Figure;
-use etude::train::plot::{Chart, Colour, Images, Page};
+use etude::train::plot::{Images, Page};
 use etude::train::session::picture_of;
 use etude::{Error, Result};
-use serde::{Deserialize, Serialize};
 
-/// The knobs.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-#[serde(deny_unknown_fields)]
-pub struct Style {
-    /// What is painted: `astronaut`, `cat`, `coffee`, `dahlia`, `galaxies`, `pagoda`, `rocket`, or a PNG or JPEG file.
-    pub content: String,
-    /// In whose manner: `auvers` (van Gogh), `wave` (Hokusai), any of the others, or a PNG or JPEG file.
-    pub style: String,
-    /// The network: nothing for the bundled one, an `emoji` run's features.safetensors, torchvision's VGG weights as
-    /// safetensors, or Keras's VGG-16 or VGG-19 as .h5.
-    pub weights: String,
-    /// The longer side of the pictures in pixels. [32..4096]
-    pub size: usize,
-    /// Steps. [1..1000000]
-    pub steps: u64,
-    /// Adam's step size at the start, in brightness from 0 to 1; it falls to a twentieth along half a cosine. [0..1]
-    pub learning_rate: f64,
-    /// What style is: `gram`, or `features` for the features place by place.
-    pub statistic: String,
-    /// Layers that style is looked for at.
-    pub style_layers: Vec<String>,
-    /// The layer that content is looked for at.
-    pub content_layer: String,
-    /// α, the weight of content. [0..]
-    pub content_weight: f64,
-    /// β, the weight of style. [0..]
-    pub style_weight: f64,
-    /// γ, the weight of total variation. [0..]
-    pub variation_weight: f64,
-    /// What the picture is at the start: `content`, or `noise`.
-    pub start: String,
-    /// The least factor that the distance of styles is claimed to fall by, from that of the photograph. [1..]
-    pub claim: f64,
-}
-
-impl Default for Style {
-    fn default() -> Self {
-        Self {
-            content: "coffee".into(),
-            style: "wave".into(),
-            weights: String::new(),
-            size: 256,
-            steps: 300,
-            learning_rate: 0.04,
-            statistic: "gram".into(),
-            style_layers: ["relu1_1", "relu2_1", "relu3_1", "relu4_1"].map(String::from).into(),
-            content_layer: "relu4_2".into(),
-            content_weight: 1.0,
-            style_weight: 20.0,
-            variation_weight: 20.0,
-            start: "content".into(),
-            claim: 40.0,
-        }
+knobs! {
+    /// The knobs.
+    pub struct Style {
+        /// What is painted: `astronaut`, `cat`, `coffee`, `dahlia`, `galaxies`, `pagoda`, `rocket`, or a PNG or JPEG file.
+        content: String = "coffee".into(),
+        /// In whose manner: `auvers` (van Gogh), `wave` (Hokusai), any of the others, or a PNG or JPEG file.
+        style: String = "wave".into(),
+        /// The network: nothing for the bundled one, an `emoji` run's features.safetensors, torchvision's VGG weights as
+        /// safetensors, or Keras's VGG-16 or VGG-19 as .h5.
+        weights: String = String::new(),
+        /// The longer side of the pictures in pixels. [32..4096]
+        size: usize = 256,
+        /// Steps. [1..1000000]
+        steps: u64 = 300,
+        /// Adam's step size at the start, in brightness from 0 to 1; it falls to a twentieth along half a cosine. [0..1]
+        learning_rate: f64 = 0.04,
+        /// What style is: `gram`, or `features` for the features place by place.
+        statistic: String = "gram".into(),
+        /// Layers that style is looked for at.
+        style_layers: Vec<String> = ["relu1_1", "relu2_1", "relu3_1", "relu4_1"].map(String::from).into(),
+        /// The layer that content is looked for at.
+        content_layer: String = "relu4_2".into(),
+        /// α, the weight of content. [0..]
+        content_weight: f64 = 1.0,
+        /// β, the weight of style. [0..]
+        style_weight: f64 = 20.0,
+        /// γ, the weight of total variation. [0..]
+        variation_weight: f64 = 20.0,
+        /// What the picture is at the start: `content`, or `noise`.
+        start: String = "content".into(),
+        /// The least factor that the distance of styles is claimed to fall by, from that of the photograph. [1..]
+        claim: f64 = 40.0,
     }
 }
 
@@ -161,6 +138,12 @@ impl Critic<'_> {
     }
 }
 
+/// Refuses a `value` of `knob` that is neither of two words.
+fn one_of(knob: &str, value: &str, known: [&str; 2]) -> Result<()> {
+    let wrong = || Error::new(format!("`{knob}` is `{value}`")).remedy(format!("choose {}", known.join(" or ")));
+    known.contains(&value).then_some(()).ok_or_else(wrong)
+}
+
 impl Etude for Style {
     const NAME: &'static str = "style";
     const TITLE: &'static str = "a photograph painted in the manner of a painting";
@@ -173,15 +156,8 @@ impl Etude for Style {
     }
 
     fn run(self, session: &mut Session) -> Result<Report> {
-        for (knob, value, known) in
-            [("statistic", &self.statistic, ["gram", "features"]), ("start", &self.start, ["content", "noise"])]
-        {
-            if !known.contains(&value.as_str()) {
-                return Err(
-                    Error::new(format!("`{knob}` is `{value}`")).remedy(format!("choose {}", known.join(" or ")))
-                );
-            }
-        }
+        one_of("statistic", &self.statistic, ["gram", "features"])?;
+        one_of("start", &self.start, ["content", "noise"])?;
         let vgg = Vgg::open(&self.weights, true)?;
         let photograph = framed(&picture(&self.content, self.size)?); // [1, 3, H, W]
         let mut painting = framed(&picture(&self.style, self.size)?);
@@ -192,8 +168,7 @@ impl Etude for Style {
         (critic.style, critic.content) = no_grad(|| -> Result<_> {
             let content = critic.look(&photograph)?.swap_remove(self.style_layers.len());
             let seen = critic.look(&painting)?;
-            let style: Vec<Tensor> =
-                seen[..self.style_layers.len()].iter().map(|seen| critic.statistic(seen)).collect();
+            let style = seen[..self.style_layers.len()].iter().map(|seen| critic.statistic(seen)).collect::<Vec<_>>();
             Tensor::eval_all(&style)?;
             content.eval()?;
             Ok((style, content))
@@ -201,22 +176,19 @@ impl Etude for Style {
 
         let start = if self.start == "noise" { randn(photograph.shape()) * 0.1 + 0.5 } else { photograph.clone() };
         let x = Param::new(start);
-        let mut step = Adam::new(self.learning_rate).over(&x);
-        let rate = Cosine { rate: self.learning_rate, floor: self.learning_rate / 20.0, steps: self.steps };
+        let fall = Cosine::down(self.learning_rate, 20.0, self.steps);
+        let mut step = Adam::new(self.learning_rate).over(&x).schedule(fall);
         session.keep("picture", &x);
         session.keep("step", &step);
         for number in session.steps(self.steps) {
-            let number = number?;
-            step.set_learning_rate(rate.rate(number));
+            number?;
             let [content, style, rough] = critic.judge(&x.value())?;
             let loss = &content * self.content_weight + &style * self.style_weight + &rough * self.variation_weight;
             step.minimise(&loss)?;
             // What no screen can show is no picture.
             x.set(no_grad(|| x.value().clamp(0.0, 1.0)));
             session.log(&[("content", &content), ("style", &style), ("variation", &rough)])?;
-            session.every((self.steps / 16).max(1), |media| {
-                media.frame("painting", &picture_of(&cut(&x.value()).at(0, 0))?)
-            })?;
+            session.every((self.steps / 16).max(1), |media| media.frame("painting", &picture_of(&cut(&x.value()))?))?;
         }
         self.report(session, &critic, &x.value().detach(), [&photograph, &painting])
     }
@@ -246,55 +218,36 @@ impl Style {
 
         let (photograph, painting, x) = (&cut(photograph), &cut(painting), &cut(x));
         let media = session.media();
-        media.picture("result", &picture_of(&x.at(0, 0))?)?;
-        let mut sheet = Images::new(format!("{} in the manner of {}", self.content, self.style)).columns(3).tile(256.0);
-        for (caption, shown) in [("content", photograph), ("style", painting), ("result", x)] {
-            sheet = sheet.captioned(picture_of(&shown.at(0, 0))?, caption, Colour::GREY);
-        }
-        media.file("style.png", &sheet.to_png()?)?;
+        media.picture("result", &picture_of(x)?)?;
+        let shown =
+            [("content", picture_of(photograph)?), ("style", picture_of(painting)?), ("result", picture_of(x)?)];
+        let title = format!("{} in the manner of {}", self.content, self.style);
+        session.show("style", Images::new(title).columns(3).tile(256.0).named(shown))?;
         media.film("painting", 0.2, 8)?;
-        let chart = |name: &str, title: &str| -> Result<Chart> {
-            let (steps, values) = session.curve(name)?;
-            Ok(Chart::new(title).labels("step", "").line(name, steps, values))
-        };
-        let page =
-            Page::new(3).with(chart("content", "Distance of content")?).with(chart("style", "Distance of style")?);
-        media.file("curves.png", &page.with(chart("variation", "Total variation")?).to_png()?)?;
+        let page = Page::new(3)
+            .with(session.chart("Distance of content", "", [("content", "content")])?)
+            .with(session.chart("Distance of style", "", [("style", "style")])?)
+            .with(session.chart("Total variation", "", [("variation", "variation")])?);
+        session.show("curves", page)?;
 
         let mut table = Table::new("Distances", ["", "content", "style", "style, unseen layers", "variation"]);
-        let row = |name: &str, [content, style, rough]: [f64; 3], unseen: f64| {
-            [
-                name.to_string(),
-                format!("{content:.3}"),
-                format!("{style:.4}"),
-                format!("{unseen:.4}"),
-                format!("{rough:.4}"),
-            ]
+        let mut row = |name: &str, [content, style, rough]: [f64; 3], unseen: f64| {
+            let [style, unseen, rough] = [style, unseen, rough].map(|value| format!("{value:.4}"));
+            table.row([name.into(), format!("{content:.3}"), style, unseen, rough]);
         };
-        table
-            .row(row("photograph", before, unseen[0]))
-            .row(row("painting", other, 0.0))
-            .row(row("result", result, unseen[1]));
+        row("photograph", before, unseen[0]);
+        row("painting", other, 0.0);
+        row("result", result, unseen[1]);
         let mut report = Report::new();
         report.table(table);
-        report.figures("took", [Figure::new("seconds a step", session.seconds() / self.steps as f64)]);
-        report.claim(Claim::at_least(
-            "style: distance of the photograph over that of the result",
-            before[1] / result[1],
-            self.claim,
-        ));
-        report.claim(Claim::at_least("the same at layers not asked for", unseen[0] / unseen[1], self.claim / 4.0));
-        report.claim(Claim::at_least(
-            "content: distance of the painting over that of the result",
-            other[0] / result[0],
-            2.0,
-        ));
-        report.claim(Claim::at_most(
-            "total variation, in that of the rougher source",
-            result[2] / before[2].max(other[2]),
-            1.5,
-        ));
-        report.left("media/style.png").left("media/painting.gif").left("media/curves.png");
+        report.figures("took", [("seconds a step", session.seconds() / self.steps as f64)]);
+        let [style, again] = [before[1] / result[1], unseen[0] / unseen[1]];
+        report.claim(Claim::at_least("style: distance of the photograph over that of the result", style, self.claim));
+        report.claim(Claim::at_least("the same at layers not asked for", again, self.claim / 4.0));
+        let content = other[0] / result[0];
+        report.claim(Claim::at_least("content: distance of the painting over that of the result", content, 2.0));
+        let rough = result[2] / before[2].max(other[2]);
+        report.claim(Claim::at_most("total variation, in that of the rougher source", rough, 1.5));
         Ok(report)
     }
 }

@@ -65,6 +65,12 @@ impl Images {
         self
     }
 
+    /// Adds pictures, each with its name under it.
+    #[must_use]
+    pub fn named<S: Into<String>>(self, pictures: impl IntoIterator<Item = (S, Picture)>) -> Self {
+        pictures.into_iter().fold(self, |sheet, (name, picture)| sheet.captioned(picture, name, Colour::GREY))
+    }
+
     /// Pictures on the sheet.
     pub fn len(&self) -> usize {
         self.tiles.len()

@@ -69,6 +69,13 @@ pub struct Page {
     panels: Vec<Panel>,
 }
 
+/// A page with nothing else on it.
+impl<P: Into<Panel>> From<P> for Page {
+    fn from(panel: P) -> Self {
+        Page::new(1).with(panel)
+    }
+}
+
 impl Page {
     /// An empty page with this many panels in a row.
     pub fn new(columns: usize) -> Self {

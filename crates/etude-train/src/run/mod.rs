@@ -254,7 +254,8 @@ impl Run {
 
     /// Saves the best checkpoint so far in the place of the one before.
     pub fn save_best(&self, state: &State, files: &[(&str, &[u8])]) -> Result<Checkpoint> {
-        self.folder.checkpoints().save_best(state, files)
+        let state = State { records: self.log.count(), ..state.clone() };
+        self.folder.checkpoints().save_best(&state, files)
     }
 
     /// Writes a file into `media/`: a picture, sound or text. Returns its path.
@@ -274,8 +275,10 @@ impl Run {
         self.close(Status::Interrupted)
     }
 
-    /// Writes `report.json` and `report.html` and closes the run.
-    pub fn finish(mut self, report: &Report) -> Result<RunFolder> {
+    /// Writes `report.json` and `report.html` and closes the run. The report gets the list of what is left in the folder.
+    pub fn finish(mut self, report: &mut Report) -> Result<RunFolder> {
+        let media = self.folder.media().into_iter().map(|name| format!("media/{name}"));
+        report.media = std::iter::once("report.html".to_string()).chain(media).collect();
         let mut text = serde_json::to_string_pretty(report).expect("a report is always JSON");
         text.push('\n');
         files::write_atomic(self.folder.path.join("report.json"), text.as_bytes())?;

@@ -14,7 +14,7 @@ pub use loops::{Batches, Minibatch, Steps};
 
 use crate::media::Media;
 use crate::metrics::Mean;
-use crate::plot::Picture;
+use crate::plot::{Chart, Page, Picture};
 use crate::progress::Bar;
 use crate::run::{Checkpoint, Run, State};
 use crate::units::Style;
@@ -291,9 +291,9 @@ impl Session {
         Media::new(&self.path, self.step())
     }
 
-    /// Writes a picture into the run's media, under its whole name.
-    pub fn picture(&self, name: &str, png: &[u8]) -> Result<()> {
-        self.media().file(name, png).map(|_| ())
+    /// Draws a chart, a sheet of pictures or a page of several into the run's media, as `NAME.png`.
+    pub fn show(&self, name: &str, page: impl Into<Page>) -> Result<()> {
+        self.media().file(&format!("{name}.png"), &page.into().to_png()?).map(|_| ())
     }
 
     /// Everything logged so far.
@@ -308,9 +308,38 @@ impl Session {
         Ok(records.iter().filter_map(|record| Some((record.step as f64, value(&record.values)?))).unzip())
     }
 
+    /// A chart of what was logged, over the steps: for each pair of a logged name and its name in the legend a line.
+    /// Where there are more than 200 numbers, they are faint and their running average, mostly over a fiftieth of the
+    /// curve, lies over them. `unit` is what the numbers measure.
+    ///
+    /// ```
+    /// # use etude_train::{Result, Session};
+    /// # fn report(session: &Session) -> Result<()> {
+    /// let loss = session.chart("Loss", "nats a character", [("loss", "train"), ("valid/loss", "validation")])?;
+    /// session.show("curves", loss)
+    /// # }
+    /// ```
+    pub fn chart<'n>(
+        &self,
+        title: &str,
+        unit: &str,
+        curves: impl IntoIterator<Item = (&'n str, &'n str)>,
+    ) -> Result<Chart> {
+        let mut chart = Chart::new(title).labels("step", unit);
+        for (logged, name) in curves {
+            let (steps, values) = self.curve(logged)?;
+            chart = match values.len() {
+                0..=200 => chart.line(name, steps, values),
+                count => chart.noisy_line(name, steps, values, 1.0 - 50.0 / count as f64),
+            };
+        }
+        Ok(chart)
+    }
+
     /// Saves the weights of `model` as the best so far, in the place of those before.
     pub fn save_best(&self, model: &impl Module) -> Result<()> {
-        let inner = self.inner.borrow();
+        let mut inner = self.inner.borrow_mut();
+        inner.note();
         let bytes = etude_nn::tensors_to_bytes(&model.tensors())?;
         inner.run.save_best(&inner.state, &[("model.safetensors", &bytes)]).map(|_| ())
     }
@@ -352,10 +381,15 @@ impl Inner {
         self.kept.push(Saved { name: name.into(), what, waiting: true });
     }
 
-    /// Writes a checkpoint of the end of a step.
-    fn save(&mut self) -> Result<()> {
+    /// Notes where the random generator and the clock stand.
+    fn note(&mut self) {
         self.state.random_counter = random::generator().draws;
         self.state.seconds = self.before + self.clock.elapsed().as_secs_f64();
+    }
+
+    /// Writes a checkpoint of the end of a step.
+    fn save(&mut self) -> Result<()> {
+        self.note();
         let files = self.kept.iter().map(Saved::file).collect::<Result<Vec<(String, Vec<u8>)>>>()?;
         let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         self.run.save_checkpoint(&self.state, &files)?;
@@ -392,12 +426,12 @@ pub fn load_model(checkpoint: &Checkpoint, model: &impl Module) -> Result<()> {
     Ok(model.assign(tensors, &Default::default(), &place)?)
 }
 
-/// A `[1, H, W]` or `[3, H, W]` tensor of values in 0 … 1 as a picture.
+/// A `[1, H, W]` or `[3, H, W]` tensor of values in 0 … 1, or a batch of one such, as a picture.
 pub fn picture_of(tensor: &Tensor) -> Result<Picture> {
     let (shape, values) = (tensor.shape(), tensor.to_vec::<f32>());
     match shape[..] {
-        [1, height, width] | [height, width] => Ok(Picture::grey(width, height, &values)),
-        [3, height, width] => Ok(Picture::planes(width, height, &values)),
+        [1, 1, height, width] | [1, height, width] | [height, width] => Ok(Picture::grey(width, height, &values)),
+        [1, 3, height, width] | [3, height, width] => Ok(Picture::planes(width, height, &values)),
         _ => Err(Error::new(format!("a picture is [1, H, W] or [3, H, W], not {shape}"))),
     }
 }
