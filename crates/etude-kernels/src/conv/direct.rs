@@ -45,11 +45,16 @@ impl<T: Float> Plane<T> {
 
     #[inline(always)]
     unsafe fn all<V: Vector<T>, const R: usize>(&self) {
+        // As many lines of the plane at a time as registers hold, or most multiply-adds would wait for the one before.
+        let most = if R * 4 <= V::ROWS { 4 } else { V::ROWS / R };
         for z in 0..self.size[0] {
             let mut y = 0;
             while y < self.size[1] {
-                // A single row of output would leave most multiply-adds waiting for the one before.
-                let lines = if R == 1 && self.size[1] - y >= 4 { 4 } else { 1 };
+                let lines = match most.min(self.size[1] - y) {
+                    4.. => 4,
+                    2 | 3 => 2,
+                    _ => 1,
+                };
                 let mut x = 0;
                 while x < self.size[2] {
                     let rest = self.size[2] - x;
@@ -59,8 +64,10 @@ impl<T: Float> Plane<T> {
                         let c = self.c.add(z * self.c_z + y * self.c_y + x * self.c_x);
                         match (rest > V::LANES, lines) {
                             (true, 1) => self.tile::<V, R, 2, 1>(image, c, rest),
+                            (true, 2) => self.tile::<V, R, 2, 2>(image, c, rest),
                             (true, _) => self.tile::<V, R, 2, 4>(image, c, rest),
                             (false, 1) => self.tile::<V, R, 1, 1>(image, c, rest),
+                            (false, 2) => self.tile::<V, R, 1, 2>(image, c, rest),
                             (false, _) => self.tile::<V, R, 1, 4>(image, c, rest),
                         }
                         x += if rest > V::LANES { 2 } else { 1 } * V::LANES;
@@ -79,7 +86,7 @@ impl<T: Float> Plane<T> {
         c: *mut T,
         rest: usize,
     ) {
-        if R > 1 && Y > 1 {
+        if Y > 1 && R * Y > V::ROWS {
             return; // Never asked for; without this the tile would be compiled all the same.
         }
         // SAFETY: the caller's promise.
@@ -88,6 +95,11 @@ impl<T: Float> Plane<T> {
             for p in 0..self.depth {
                 let from = image.add(*self.offsets.add(p));
                 let a = self.a.add(p * self.a_step);
+                // The weights stay in registers for all lines, the vectors of one line for all weights.
+                let mut left = [V::splat(T::ZERO); R];
+                for i in 0..if Y > 1 { R } else { 0 } {
+                    left[i] = V::splat(*a.add(i));
+                }
                 for y in 0..Y {
                     let from = from.add(y * self.image_y);
                     let mut right = [V::splat(T::ZERO); C];
@@ -95,7 +107,7 @@ impl<T: Float> Plane<T> {
                         right[j] = V::load(from.add(j * V::LANES));
                     }
                     for i in 0..R {
-                        let left = V::splat(*a.add(i));
+                        let left = if Y > 1 { left[i] } else { V::splat(*a.add(i)) };
                         for j in 0..C {
                             sums[y][i][j] = left.mul_add(right[j], sums[y][i][j]);
                         }
@@ -118,11 +130,12 @@ impl<T: Float> Plane<T> {
     unsafe fn write<V: Vector<T>>(&self, sum: V, to: *mut T, rest: usize) {
         // SAFETY: the caller's promise; `part` is written before it is read.
         unsafe {
-            if self.c_x == 1 && rest >= V::LANES {
-                if self.add {
-                    V::load(to).add(sum).store(to)
-                } else {
-                    sum.store(to)
+            if self.c_x == 1 {
+                match (self.add, rest >= V::LANES) {
+                    (false, true) => sum.store(to),
+                    (false, false) => sum.store_part(to, rest),
+                    (true, true) => V::load(to).add(sum).store(to),
+                    (true, false) => V::load_part(to, rest).add(sum).store_part(to, rest),
                 }
                 return;
             }

@@ -8,6 +8,7 @@ use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel};
+use std::cmp::Reverse;
 
 /// For every class: `y[b, r, origin + target_step·i] = Σ_c Σ_t w(r, c, t) · x[b, c, i · step + taps[t]]` for all `i` of
 /// `grid`, each group of channels for itself. What lies beyond `y` is left out.
@@ -51,10 +52,14 @@ pub(super) struct Class {
 const DEPTH: usize = 320;
 /// Positions of a task, about; with several classes, half as many.
 const POSITIONS: usize = 256;
+/// The same where patches are not packed: less of the input is copied twice.
+const DIRECT_POSITIONS: usize = 2048;
 /// Rows computed with one strip before the next, so that their weights stay in the second-level cache.
 const ROW_BLOCK: usize = 96;
 /// Up to so many rows, patches are not packed: each would be used too seldom.
 const FEW_ROWS: usize = 12;
+/// Threads that cells of whole images are dealt to evenly; more find work, too, if there are more images.
+const SHARES: usize = 4;
 /// Multiply-adds a task should have.
 const GRAIN: usize = 1 << 17;
 
@@ -164,9 +169,13 @@ impl Sweep {
         let axis = if self.grid[0] > 1 { 0 } else { 1 };
         let row: usize = self.grid[axis + 1..].iter().product();
         let whole = row * self.grid[axis];
-        let about = if self.classes.len() > 1 { POSITIONS / 2 } else { POSITIONS };
+        let about = match (self.rows <= FEW_ROWS, self.classes.len() > 1) {
+            (true, _) => DIRECT_POSITIONS,
+            (false, true) => POSITIONS / 2,
+            (false, false) => POSITIONS,
+        };
         let (images, band) = if whole <= about * 3 / 2 {
-            ((about / whole).clamp(1, self.batch), self.grid[axis])
+            (self.images(whole, about, wide / 2), self.grid[axis])
         } else {
             // Whole strips where that is possible; else about as many positions.
             let unit = (1..=wide).find(|unit| (unit * row).is_multiple_of(wide)).unwrap_or(1);
@@ -186,6 +195,18 @@ impl Sweep {
         };
         let layout = layout.unwrap_or_else(|| Layout::new(self.source, self.step, size, &taps));
         Cut { images, axis, band, bands: self.grid[axis].div_ceil(band), block, layout }
+    }
+
+    /// How many whole images of `whole` positions a cell takes, `about` positions or less: so many that cells are even, that
+    /// there are some, and that few lanes of the vectors are left empty.
+    fn images(&self, whole: usize, about: usize, lanes: usize) -> usize {
+        let even = (1..=(about * 3 / 2 / whole).clamp(1, self.batch)).map(|most| {
+            let cells = self.batch.div_ceil(most);
+            let images = self.batch.div_ceil(cells);
+            // What the busiest of a few threads would do.
+            (cells.div_ceil(SHARES) * (images * whole).div_ceil(lanes), Reverse(images))
+        });
+        even.min().map_or(1, |(_, Reverse(images))| images)
     }
 
     /// Packs all weights as left sides, one panel a group, in it one class after the other, in it one block of channels

@@ -138,6 +138,7 @@ fn geometries() -> Vec<ConvGeometry> {
             ..base
         },
         plain(1, [2, 4], [41, 23], [5, 2]),
+        plain(1, [2, 3], [61, 47], [3, 3]),
         plain(9, [7, 13], [2, 3], [2, 2]),
         plain(33, [4, 16], [3, 3], [1, 1]),
         ConvGeometry { batch: 2, in_channels: 4, input: [1, 20, 20], kernel: [1, 8, 8], stride: [1, 4, 4], ..base },
