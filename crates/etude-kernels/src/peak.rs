@@ -1,7 +1,7 @@
 //! What the machine can do at best, measured on the spot: arithmetic in registers, and sweeps over memory of every level.
 //! Figures of kernels mean something only as a share of these.
 
-use crate::cpu::{self, OPERATIONS_PER_ROUND, Vector, Work, multiply_adds};
+use crate::cpu::{self, OPERATIONS_PER_ROUND, Vector, Work, caches, multiply_adds};
 use crate::threads::{parallel, parallel_chunks, threads};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ impl Peak {
             (tasks * ROUNDS * OPERATIONS_PER_ROUND) as f64 / best(Duration::from_millis(20), work)
         };
         let (arithmetic_of_one, arithmetic) = (rate(1), rate(threads()));
-        let (l2, l3) = (cache_size(2).unwrap_or(1 << 19), cache_size(3).unwrap_or(1 << 23));
+        let (l2, l3) = (caches::size(2).unwrap_or(1 << 19), caches::size(3).unwrap_or(1 << 23));
         // Two thirds of the second level in all, half of the third, and well beyond the third.
         let sizes = [("L2", l2 * threads() * 2 / 3), ("L3", l3 / 2), ("memory", 4 * l3.max(1 << 24))];
         let levels = sizes.map(|(name, bytes)| level(name, bytes)).into();
@@ -138,17 +138,6 @@ fn triad(a: &mut [f32], b: &[f32], c: &[f32]) {
     }
     // SAFETY: the work holds slices, no pointers of its own.
     unsafe { cpu::run(Triad(a, b, c)) };
-}
-
-/// The size of the first core's unified cache of this level, where the system says (Linux does).
-fn cache_size(level: usize) -> Option<usize> {
-    let folder = std::path::Path::new("/sys/devices/system/cpu/cpu0/cache");
-    (0..8).map(|index| folder.join(format!("index{index}"))).find_map(|cache| {
-        let read = |name| std::fs::read_to_string(cache.join(name)).ok();
-        let wanted = read("level")?.trim() == level.to_string() && read("type")?.trim() == "Unified";
-        let size = read("size").filter(|_| wanted)?;
-        size.trim().strip_suffix('K')?.parse::<usize>().ok()?.checked_mul(1024)
-    })
 }
 
 #[cfg(test)]

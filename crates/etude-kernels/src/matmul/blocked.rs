@@ -1,24 +1,30 @@
-//! Large products: the right side is packed once; the left side is read where it lies if its rows are contiguous, else
-//! each task packs its rows of it.
+//! Large products: the right side is packed once; the left side is read where it lies if that costs nothing, else each task
+//! packs its rows of it.
 
 use super::kernel::Strip;
 use super::scratch::{self, Purpose};
 use super::{Product, pack};
 use crate::Float;
-use crate::cpu::TileShape;
+use crate::cpu::{TileShape, caches};
 use crate::threads::{SendPointer, parallel};
 
 /// Depth of a panel: a strip of it (64 KiB with AVX-512, 32 with AVX2) comes from the second-level cache at most, and the
 /// output is seldom loaded and stored.
 const DEPTH: usize = 512;
-/// Most rows of a task: so many (192 KiB) stay in the second-level cache.
+/// Rows of a task, about: so many (192 KiB) stay in the second-level cache.
 const TASK_ROWS: usize = 96;
 /// Tasks a product is cut in, at least, if its size allows.
 const TASKS: usize = 12;
-/// Columns of a task.
-const TASK_COLUMNS: usize = 256;
+/// Columns of a task, at least.
+const TASK_COLUMNS: usize = 128;
+/// From so many columns on, and no more rows than columns, the tasks halve the columns at least: each reads half of the right side.
+const HALVED_COLUMNS: usize = 512;
+/// Columns packed at a time, at least.
+const PACKED_COLUMNS: usize = 256;
 /// Elements of the right side packed at a time.
 const PACKED: usize = 1 << 21;
+/// Rows so many bytes apart share a set of the first-level cache.
+const SAME_SET: usize = 4096;
 
 /// Cuts `depth` into as few equal blocks of at most [`DEPTH`] as possible; their size.
 fn depth_block(depth: usize) -> usize {
@@ -30,7 +36,7 @@ fn depth_block(depth: usize) -> usize {
 /// # Safety
 /// As for [`super::product`].
 pub(super) unsafe fn product<T: Float>(p: Product<T>) {
-    let width = (PACKED / p.k / TASK_COLUMNS).max(1) * TASK_COLUMNS;
+    let width = (PACKED / p.k).max(PACKED_COLUMNS).next_multiple_of(TileShape::of::<T>().columns);
     let mut first = 0;
     while first < p.n {
         let n = width.min(p.n - first);
@@ -61,17 +67,37 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
                 pack::right(depth, width, source, p.b_row, p.b_column, packed.at(start * padded + column * depth));
             }
         });
-        let column_tasks = p.n.div_ceil(TASK_COLUMNS);
-        let most = TASKS.div_ceil(column_tasks);
-        let task_rows = p.m.div_ceil(most).next_multiple_of(tall).clamp(24, TASK_ROWS);
-        let row_tasks = p.m.div_ceil(task_rows);
+        let [row_tasks, column_tasks] = cut(p.m, p.n, tall);
         parallel(row_tasks * column_tasks, |task| {
-            let (row, column) = (task % row_tasks * task_rows, task / row_tasks * TASK_COLUMNS);
-            let (rows, width) = (task_rows.min(p.m - row), TASK_COLUMNS.min(p.n - column));
+            let (row, rows) = part(p.m, tall, row_tasks, task % row_tasks);
+            let (column, width) = part(p.n, wide, column_tasks, task / row_tasks);
             // SAFETY: this task's rows and columns, which no other task writes; the panel is complete.
             unsafe { rows_part(p, row, rows, column, width, block, padded, &packed) };
         });
     });
+}
+
+/// How many tasks share the rows, and how many the columns.
+fn cut(m: usize, n: usize, tall: usize) -> [usize; 2] {
+    // Few rows make few tasks, and are not cut smaller: what is read of the right side serves all rows of a task.
+    let row_tasks = m.div_ceil(TASK_ROWS);
+    let least = if n >= m.max(HALVED_COLUMNS) { 2 } else { 1 };
+    let column_tasks = (TASKS / row_tasks).min(n / TASK_COLUMNS).max(least);
+    [row_tasks.next_multiple_of(TASKS / column_tasks).min(m.div_ceil(2 * tall)), column_tasks]
+}
+
+/// First index and number of those of `size` that part `index` of `parts` takes: whole pieces of `piece`, evenly.
+fn part(size: usize, piece: usize, parts: usize, index: usize) -> (usize, usize) {
+    let pieces = size.div_ceil(piece);
+    let [first, end] = [index, index + 1].map(|i| (i * pieces / parts * piece).min(size));
+    (first, end - first)
+}
+
+/// Whether the left side is read where it lies: its rows are contiguous, and those of a tile do not push each other out of
+/// one set of the first-level cache. The bits are the same either way.
+fn in_place<T: Float>(p: &Product<T>) -> bool {
+    let one_set = (p.a_row.unsigned_abs() * size_of::<T>()).is_multiple_of(SAME_SET);
+    p.a_column == 1 && (!one_set || TileShape::of::<T>().rows <= caches::first_level_ways())
 }
 
 /// One task: rows and columns of the output over the whole depth.
@@ -86,7 +112,7 @@ unsafe fn rows_part<T: Float>(
     packed: &SendPointer<T>,
 ) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
-    let in_place = p.a_column == 1;
+    let in_place = in_place(p);
     let size = if in_place { 0 } else { pack::left_size::<T>(rows, block) };
     scratch::with(Purpose::Left, size, |left: &mut [T]| {
         for start in (0..p.k).step_by(block) {
@@ -117,4 +143,28 @@ unsafe fn rows_part<T: Float>(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_cover_every_row_and_column_once() {
+        for (m, n) in [(9, 33), (96, 512), (97, 31), (192, 768), (256, 1024), (1000, 83), (4097, 255), (13, 5000)] {
+            for (tall, wide) in [(12, 32), (6, 16), (4, 8)] {
+                let [row_tasks, column_tasks] = cut(m, n, tall);
+                for (size, piece, parts) in [(m, tall, row_tasks), (n, wide, column_tasks)] {
+                    let mut next = 0;
+                    for index in 0..parts {
+                        let (first, count) = part(size, piece, parts, index);
+                        assert_eq!(first, next, "task {index} of {parts} in {size} by {piece}");
+                        assert!(first % piece == 0, "tasks begin at whole pieces");
+                        next += count;
+                    }
+                    assert_eq!(next, size, "{parts} tasks of {size} by {piece}");
+                }
+            }
+        }
+    }
 }

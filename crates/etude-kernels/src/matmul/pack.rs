@@ -3,6 +3,9 @@
 use crate::Float;
 use crate::cpu::{self, TileShape, Vector, Work};
 
+/// Strips that are packed at a time where the source's lines run across them.
+const STRIPS: usize = 4;
+
 /// Elements of a packed left side of `rows` × `depth`.
 pub(crate) fn left_size<T: Float>(rows: usize, depth: usize) -> usize {
     rows.next_multiple_of(TileShape::of::<T>().rows) * depth
@@ -35,20 +38,26 @@ struct Left<T> {
 }
 
 impl<T: Float> Left<T> {
-    /// A full strip whose columns are contiguous.
+    /// Full strips whose columns are contiguous, some at a time: whole lines of the source are read once.
     #[inline(always)]
-    unsafe fn columns<V: Vector<T>>(&self, source: *const T, target: *mut T) {
-        for p in 0..self.depth {
-            let (mut i, from) = (0, source.wrapping_offset(p as isize * self.step));
-            // SAFETY: inside the strip.
-            unsafe {
-                let to = target.add(p * V::ROWS);
-                while i + V::LANES <= V::ROWS {
-                    V::load(from.add(i)).store(to.add(i));
-                    i += V::LANES;
-                }
-                if i < V::ROWS {
-                    V::load_part(from.add(i), V::ROWS - i).store_part(to.add(i), V::ROWS - i);
+    unsafe fn columns<V: Vector<T>>(&self, strips: usize, source: *const T, target: *mut T) {
+        for first in (0..strips).step_by(STRIPS) {
+            let last = strips.min(first + STRIPS);
+            for p in 0..self.depth {
+                let from = source.wrapping_offset(p as isize * self.step);
+                for strip in first..last {
+                    // SAFETY: inside the strip.
+                    unsafe {
+                        let (mut i, from) = (0, from.add(strip * V::ROWS));
+                        let to = target.add((strip * self.depth + p) * V::ROWS);
+                        while i + V::LANES <= V::ROWS {
+                            V::load(from.add(i)).store(to.add(i));
+                            i += V::LANES;
+                        }
+                        if i < V::ROWS {
+                            V::load_part(from.add(i), V::ROWS - i).store_part(to.add(i), V::ROWS - i);
+                        }
+                    }
                 }
             }
         }
@@ -82,17 +91,16 @@ impl<T: Float> Left<T> {
 unsafe impl<T: Float> Work<T> for Left<T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        for first in (0..self.rows).step_by(V::ROWS) {
+        let contiguous = if self.row == 1 { self.rows / V::ROWS } else { 0 };
+        // SAFETY: these strips lie inside both sides.
+        unsafe { self.columns::<V>(contiguous, self.source, self.target) };
+        for first in (contiguous * V::ROWS..self.rows).step_by(V::ROWS) {
             let count = V::ROWS.min(self.rows - first);
             let source = self.source.wrapping_offset(first as isize * self.row);
             // SAFETY: the strip lies inside both sides.
             unsafe {
                 let target = self.target.add(first * self.depth);
                 let mut done = 0;
-                if count == V::ROWS && self.row == 1 {
-                    self.columns::<V>(source, target);
-                    continue;
-                }
                 if count == V::ROWS && self.step == 1 {
                     done = self.rows::<V>(source, target);
                 }
@@ -143,8 +151,8 @@ unsafe impl<T: Float> Work<T> for Right<T> {
         unsafe {
             if column == 1 {
                 // Some strips at a time: whole lines of the source are read, and the pages touched stay few.
-                for first in (0..whole).step_by(4) {
-                    let last = whole.min(first + 4);
+                for first in (0..whole).step_by(STRIPS) {
+                    let last = whole.min(first + STRIPS);
                     for p in 0..depth {
                         let from = source.offset(p as isize * step);
                         for strip in first..last {

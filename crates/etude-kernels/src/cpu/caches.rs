@@ -1,0 +1,23 @@
+//! What the system says of the first core's caches; only Linux does.
+
+use std::sync::OnceLock;
+
+/// The size of the unified cache of this level, in bytes.
+pub(crate) fn size(level: usize) -> Option<usize> {
+    property(level, "Unified", "size")?.strip_suffix('K')?.parse::<usize>().ok()?.checked_mul(1024)
+}
+
+/// How many lines a set of the first-level cache holds: 8 unless the system says otherwise.
+pub(crate) fn first_level_ways() -> usize {
+    static WAYS: OnceLock<usize> = OnceLock::new();
+    *WAYS.get_or_init(|| property(1, "Data", "ways_of_associativity").and_then(|ways| ways.parse().ok()).unwrap_or(8))
+}
+
+fn property(level: usize, kind: &str, name: &str) -> Option<String> {
+    let folder = std::path::Path::new("/sys/devices/system/cpu/cpu0/cache");
+    (0..8).map(|index| folder.join(format!("index{index}"))).find_map(|cache| {
+        let read = |name| std::fs::read_to_string(cache.join(name)).ok().map(|text: String| text.trim().to_string());
+        let wanted = read("level")? == level.to_string() && read("type")? == kind;
+        read(name).filter(|_| wanted)
+    })
+}
