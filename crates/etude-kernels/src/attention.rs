@@ -629,9 +629,13 @@ impl<T: Float> Job<'_, T> {
                 for start in (0..rows).step_by(QUERIES) {
                     let rows_here = QUERIES.min(rows - start);
                     let queries_here = queries.start + start..queries.start + start + rows_here;
-                    if self.what.reach(queries_here.end) <= keys_here.start {
+                    // Keys that none of these queries may look at are left out.
+                    let reach = self.what.reach(queries_here.end);
+                    if reach <= keys_here.start {
                         continue;
                     }
+                    let keys_here = keys_here.start..reach.min(keys_here.end);
+                    let count = keys_here.len();
                     let (q, g) = (q.wrapping_offset(start as isize * q_row), g.wrapping_offset(start as isize * g_row));
                     let (weights, slopes) = (weights.as_mut_ptr(), slopes.as_mut_ptr());
                     let product = |rows, depth, columns, stripe| Product { rows, depth, columns, wide, stripe };
