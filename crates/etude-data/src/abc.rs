@@ -154,6 +154,12 @@ impl Tune {
     pub fn is_even(&self) -> bool {
         self.bars.iter().all(|bar| bar.is_even())
     }
+
+    /// The share of bars that are as long as the metre says; 0 without bars.
+    pub fn even(&self) -> f64 {
+        let even = self.bars.iter().filter(|bar| bar.is_even()).count();
+        even as f64 / self.bars.len().max(1) as f64
+    }
 }
 
 /// The texts of the tunes in a collection: each begins at a line `X:`.
@@ -525,6 +531,7 @@ mod tests {
         assert!(even.is_even(), "{:?}", even.bars);
         let short = tune("ABcd ABcd|ABcd|ABcd ABcd|ABcd ABcd|");
         assert_eq!(short.bars.iter().map(|bar| bar.is_even()).collect::<Vec<_>>(), [true, false, true, true]);
+        assert_eq!((even.even(), short.even()), (1.0, 0.75));
         assert!(!tune("ABcd ABcd A|ABcd ABcd|").is_even()); // too long, even at the edge
         assert!(tune("ABcd ABcd|M:3/4 ABcd AB|ABcd AB|").is_even());
     }

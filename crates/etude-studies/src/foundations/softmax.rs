@@ -64,21 +64,14 @@ fn regions(title: &str, model: &Sequential, x: &Tensor, labels: &Tensor) -> Char
     let grid = meshgrid(&[side.clone(), side]);
     let places = stack(&[grid[1].flatten(), grid[0].flatten()], 1); // [6400, 2]
     let classes = no_grad(|| model.forward(&places)).argmax(-1).to_vec::<i64>();
-    let mut chart = Chart::new(title).equal().regions(
+    let chart = Chart::new(title).equal().regions(
         (-1.3, 1.3),
         (-1.3, 1.3),
         80,
         80,
         classes.iter().map(|&class| class as usize).collect(),
     );
-    let (points, labels) = (x.to_vec::<f64>(), labels.to_vec::<i64>());
-    for class in 0..2 {
-        let of = |axis: usize| -> Vec<f64> {
-            (0..labels.len()).filter(|&i| labels[i] == class).map(|i| points[2 * i + axis]).collect()
-        };
-        chart = chart.dots(["inside", "outside"][class as usize], of(0), of(1));
-    }
-    chart
+    chart.classes(&x.to_vec::<f64>(), &labels.to_vec::<i64>(), ["inside", "outside"])
 }
 
 impl Etude for SoftmaxRegression {

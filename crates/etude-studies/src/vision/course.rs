@@ -6,7 +6,6 @@ use etude::Result;
 use etude::nn::schedule::Cosine;
 use etude::prelude::*;
 use etude::train::config::docs_from_source;
-use etude::train::units;
 use std::ops::RangeInclusive;
 
 knobs! {
@@ -52,7 +51,7 @@ impl Course {
 
     /// Adam for `trained`; says how large `model` is.
     pub fn optimizer(&self, session: &Session, trained: &impl Module, model: &impl Module) -> Optimizer {
-        session.say(format!("model   {} parameters", units::grouped(model.parameter_count() as u64)));
+        session.introduce(model);
         Adam::new(self.learning_rate).over(trained).schedule(Cosine::down(self.learning_rate, 100.0, self.steps))
     }
 }

@@ -52,6 +52,11 @@ impl Mean {
     }
 }
 
+/// The mean of `values`.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 #[track_caller]
 fn same_length(what: &str, left: usize, right: usize) {
     assert!(left == right, "{what}: {left} predictions against {right} true values");
@@ -149,6 +154,8 @@ mod tests {
         assert_eq!(mean.value(), 2.0);
         let (sum, weight) = mean.parts();
         assert_eq!(Mean::from_parts(sum, weight), mean);
+        assert_eq!(super::mean(&[1.0, 2.0, 6.0]), 3.0);
+        assert!(super::mean(&[]).is_nan());
     }
 
     #[test]

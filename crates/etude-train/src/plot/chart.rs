@@ -214,6 +214,19 @@ impl Chart {
         self.add(name, xs, ys, Kind::Dots { radius }, 0.9)
     }
 
+    /// Adds dots in a colour for each class: `places` are `x, y` of one after another, `classes` the number of each one's
+    /// name.
+    #[must_use]
+    pub fn classes(self, places: &[f64], classes: &[i64], names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        names.into_iter().zip(0..).fold(self, |chart, (name, class)| {
+            let of = |axis: usize| -> Vec<f64> {
+                let all = places.chunks_exact(2).zip(classes);
+                all.filter(|(_, found)| **found == class).map(|(place, _)| place[axis]).collect()
+            };
+            chart.dots(name, of(0), of(1))
+        })
+    }
+
     /// Adds columns from zero, `width` (0 to 1) of the distance between their places wide.
     #[must_use]
     #[track_caller]

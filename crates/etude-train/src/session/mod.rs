@@ -17,7 +17,7 @@ use crate::metrics::Mean;
 use crate::plot::{Chart, Page, Picture};
 use crate::progress::Bar;
 use crate::run::{Checkpoint, Run, State};
-use crate::units::Style;
+use crate::units::{self, Style};
 use crate::{Error, Figure, Result, interrupted};
 use etude_core::random::{self, Generator};
 use etude_core::{Tensor, no_grad};
@@ -185,6 +185,11 @@ impl Session {
         if !self.quiet {
             println!("{}", line.as_ref());
         }
+    }
+
+    /// Prints how large `model` is, unless the run is quiet.
+    pub fn introduce(&self, model: &impl Module) {
+        self.say(format!("model   {} parameters", units::grouped(model.parameter_count() as u64)));
     }
 
     /// For long work after the last loop: an error if the person asked to stop. What the loops did is saved then, and a
