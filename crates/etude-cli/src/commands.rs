@@ -33,8 +33,12 @@ pub fn list(json: bool) -> Result<ExitCode> {
 pub fn show(name: &str, source: bool) -> Result<ExitCode> {
     let study = find(name)?;
     let mut text = format!("{}   {}   {}\nrows  {}\n\n", study.name, study.title, study.source, study.rows.join(" "));
+    let [chapter, file] = (study.place)();
+    let parts = study.parts.iter().map(|part| (format!("{chapter}/{}", part.path), part.text));
+    let files: Vec<(String, &str)> = [(format!("{chapter}/{file}.rs"), study.text)].into_iter().chain(parts).collect();
     if source {
-        return print(&(text + study.text));
+        let listing = |(path, text): &(String, &str)| format!("// crates/etude-studies/src/{path}\n\n{text}");
+        return print(&(text + &files.iter().map(listing).collect::<Vec<_>>().join("\n\n")));
     }
     // The lecture is the module's own documentation.
     for line in study.text.lines().map_while(|line| line.strip_prefix("//!")) {
@@ -47,6 +51,15 @@ pub fn show(name: &str, source: bool) -> Result<ExitCode> {
     text += "\nknobs\n";
     for knob in &knobs {
         text += &format!("  {:<names$}  {:>values$}   {}\n", knob.name, knob.default, knob.doc);
+    }
+    let paths = files.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
+    text += "\nfiles in crates/etude-studies/src\n";
+    for (path, says) in &files {
+        // What a file is about is the first sentence of its documentation.
+        let about: Vec<&str> = says.lines().map_while(|line| line.strip_prefix("//! ")).collect();
+        let about = about.join(" ");
+        let end = about.find([':', '.', '(']).unwrap_or(about.len());
+        text += &format!("  {path:<paths$}   {}\n", about[..end].trim_end());
     }
     text += &format!("\netude run {name} --set NAME=VALUE    etude show {name} --source\n");
     print(&text)

@@ -1,4 +1,5 @@
-//! The études: one named, runnable study a file. Each file teaches its technique: idea, equation, model, run, claim.
+//! The études: named, runnable studies, a file each that teaches a technique: idea, equation, model, run, claim. Parts that
+//! are a subject of their own lie in a folder named like the étude.
 
 #![forbid(unsafe_code)]
 
@@ -10,4 +11,4 @@ pub mod sequence;
 mod study;
 pub mod vision;
 
-pub use study::{Etude, Settings, Study, find, studies};
+pub use study::{Etude, Part, Settings, Study, find, studies};

@@ -22,6 +22,8 @@ pub trait Etude: Serialize + DeserializeOwned + Default {
     const ROWS: &'static [&'static str];
     /// Its own source text, which is what a reader learns from.
     const TEXT: &'static str;
+    /// The other files that a reader wants beside it, said with `parts!`.
+    const PARTS: &'static [Part] = &[];
 
     /// What each knob means: the comments of its struct.
     fn docs() -> Vec<(String, String)> {
@@ -48,6 +50,24 @@ pub trait Etude: Serialize + DeserializeOwned + Default {
         Err(Error::new(format!("{} has nothing to predict", Self::NAME)))
     }
 }
+
+/// A file that an étude consists of beside its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// Its path within the chapter, such as `ddpm/unet.rs`.
+    pub path: &'static str,
+    /// What it says.
+    pub text: &'static str,
+}
+
+/// The [`Etude::PARTS`] of an étude, by their paths from its own file. What only this étude needs lies in a folder named
+/// like it, what several share lies beside it.
+macro_rules! parts {
+    ($($path:literal),*) => {
+        &[$(crate::study::Part { path: $path, text: include_str!($path) }),*]
+    };
+}
+pub(crate) use parts;
 
 /// An étude's struct, said once: each knob with what it means, its kind, and its default in the full run.
 ///
@@ -100,6 +120,8 @@ pub struct Study {
     pub rows: &'static [&'static str],
     /// See [`Etude::TEXT`].
     pub text: &'static str,
+    /// See [`Etude::PARTS`].
+    pub parts: &'static [Part],
     /// Its module within the chapters, such as `["vision", "lenet"]`.
     pub place: fn() -> [&'static str; 2],
     /// The text of `config.toml` for these settings.
@@ -123,6 +145,7 @@ impl Study {
             source: E::SOURCE,
             rows: E::ROWS,
             text: E::TEXT,
+            parts: E::PARTS,
             place: || {
                 let mut parts = std::any::type_name::<E>().split("::").skip(1);
                 [(); 2].map(|()| parts.next().unwrap_or_default())

@@ -36,13 +36,17 @@
 //! ones that look alike, and its samples scatter less around the mean of their digit than real ones do. Scatter above that
 //! of real digits is no praise: it comes from shapes that are no digit.
 
+mod players;
+
+use super::digits::{self, in_turn};
 use super::judge::Judge;
-use crate::study::{Etude, knobs};
+use crate::study::{Etude, Part, knobs, parts};
 use etude::Result;
 use etude::nn::optim::{Average, RmsProp};
 use etude::prelude::*;
-use etude::train::plot::{Chart, Page, smoothed};
+use etude::train::plot::{Chart, Page};
 use etude::train::units::{Figure, Style};
+use players::{Discriminator, Generator};
 
 /// The games.
 pub const DCGAN: usize = 0;
@@ -54,71 +58,6 @@ pub const ACGAN: usize = 2;
 pub const WGAN: usize = 3;
 /// See the module.
 pub const WGAN_GP: usize = 4;
-
-/// Noise, and the class where there is one, to a picture of values in −1 … 1.
-#[derive(Module, Clone, Debug)]
-struct Generator {
-    fc: Linear,
-    norm1: BatchNorm,
-    up1: ConvTranspose2d,
-    norm2: BatchNorm,
-    up2: ConvTranspose2d,
-    width: usize,
-}
-
-impl Generator {
-    fn new(inputs: usize, width: usize) -> Self {
-        let small = nn::init::Init::Normal(0.0, 0.02);
-        let up = |from, to| ConvTranspose2d::new(from, to, 4).stride(2).padding(1).weights(small);
-        Self {
-            fc: Linear::new(inputs, 2 * width * 49).weights(small).init(),
-            norm1: BatchNorm::new(2 * width).init(),
-            up1: up(2 * width, width).bias(false).init(),
-            norm2: BatchNorm::new(width).init(),
-            up2: up(width, 1).init(),
-            width,
-        }
-    }
-}
-
-impl Forward for Generator {
-    fn forward(&self, z: &Tensor) -> Tensor {
-        let x = self.fc.forward(z).reshape([z.shape()[0], 2 * self.width, 7, 7]);
-        let x = self.up1.forward(&self.norm1.forward(&x).relu()); // [B, width, 14, 14]
-        self.up2.forward(&self.norm2.forward(&x).relu()).tanh() // [B, 1, 28, 28]
-    }
-}
-
-/// A picture to logits or a score.
-#[derive(Module, Clone, Debug)]
-struct Discriminator {
-    conv1: Conv2d,
-    conv2: Conv2d,
-    /// Not in a critic, whose answer to one picture must not depend on the others.
-    norm: Option<BatchNorm>,
-    fc: Linear,
-}
-
-impl Discriminator {
-    fn new(width: usize, answers: usize, norm: bool) -> Self {
-        let small = nn::init::Init::Normal(0.0, 0.02);
-        let down = |from, to| Conv2d::new(from, to, 4).stride(2).padding(1).weights(small);
-        Self {
-            conv1: down(1, width).init(),
-            conv2: down(width, 2 * width).init(),
-            norm: norm.then(|| BatchNorm::new(2 * width).init()),
-            fc: Linear::new(2 * width * 49, answers).weights(small).init(),
-        }
-    }
-}
-
-impl Forward for Discriminator {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self.conv2.forward(&self.conv1.forward(x).leaky_relu(0.2)); // [B, 2·width, 7, 7]
-        let x = self.norm.as_ref().map_or_else(|| x.clone(), |norm| norm.forward(&x)).leaky_relu(0.2);
-        self.fc.forward(&x.flatten_from(1)) // [B, answers]
-    }
-}
 
 knobs! {
     /// The knobs.
@@ -163,18 +102,12 @@ impl<const GAME: usize> Etude for Gan<GAME> {
     ][GAME];
     const ROWS: &'static [&'static str] = [&["G1", "G2", "G3"] as &[&str], &["G4"], &["G5"], &["G6"], &["G7"]][GAME];
     const TEXT: &'static str = include_str!("gan.rs");
+    const PARTS: &'static [Part] = parts!["gan/players.rs", "judge.rs", "digits.rs"];
 
     fn quick() -> Self {
         let learning_rate = if GAME == WGAN { 5e-4 } else { 1e-3 };
-        Self {
-            width: 16,
-            epochs: 4,
-            learning_rate,
-            decay: 0.98,
-            claim: 120.0,
-            claim_coverage: 0.004,
-            ..Self::default()
-        }
+        let claims = Self { claim: 120.0, claim_coverage: 0.004, ..Self::default() };
+        Self { width: 16, epochs: 4, learning_rate, decay: 0.98, ..claims }
     }
 
     fn summaries(&self) -> Vec<nn::Summary> {
@@ -184,21 +117,16 @@ impl<const GAME: usize> Etude for Gan<GAME> {
     }
 
     fn run(self, session: &mut Session) -> Result<Report> {
-        let digits = super::digits(session)?;
+        let digits = digits::split(session)?;
         let judge = Judge::train(session, &digits)?;
         let (generator, discriminator) = self.players();
         let mut average = Average::new(&generator, self.decay);
-        let (mut g_step, mut d_step) = match GAME {
-            WGAN => (
-                RmsProp::new(self.learning_rate).over(&generator),
-                RmsProp::new(self.learning_rate).over(&discriminator),
-            ),
-            _ => {
-                let adam = |module: &dyn Module| Adam::new(self.learning_rate).betas(0.5, 0.999).over(module);
-                (adam(&generator), adam(&discriminator))
-            }
+        let follow = |player: &dyn Module| match GAME {
+            WGAN => RmsProp::new(self.learning_rate).over(player),
+            _ => Adam::new(self.learning_rate).betas(0.5, 0.999).over(player),
         };
-        let (fixed, _) = self.noise(100);
+        let (mut g_step, mut d_step) = (follow(&generator), follow(&discriminator));
+        let fixed = self.noise(&in_turn(100).one_hot(10));
         session.keep("generator", &generator);
         session.keep("average", &average);
         session.keep("discriminator", &discriminator);
@@ -210,7 +138,7 @@ impl<const GAME: usize> Etude for Gan<GAME> {
             let batch = batch?;
             let real = &batch.inputs * 2.0 - 1.0; // [B, 1, 28, 28]
             let class = batch.labels.one_hot(10); // [B, 10]
-            let fake = training(|| generator.forward(&self.input(&randn([self.batch, self.latent]), &class)));
+            let fake = training(|| generator.forward(&self.noise(&class))); // [B, 1, 28, 28]
             let d_loss = training(|| self.tell_apart(&discriminator, &real, &fake.detach(), &class))?;
             d_step.minimise(&d_loss)?;
             if GAME == WGAN {
@@ -241,16 +169,10 @@ impl<const GAME: usize> Gan<GAME> {
         if matches!(GAME, CGAN | ACGAN) { 10 } else { 0 }
     }
 
-    /// What goes into the generator: `[B, latent]`, with a class `[B, latent + 10]`.
-    fn input(&self, z: &Tensor, class: &Tensor) -> Tensor {
-        if self.classes() > 0 { cat(&[z.clone(), class.clone()], 1) } else { z.clone() }
-    }
-
-    /// Inputs for `count` pictures, the classes in turn, and the classes.
-    fn noise(&self, count: usize) -> (Tensor, Vec<usize>) {
-        let classes: Vec<i64> = (0..count as i64).map(|i| i % 10).collect();
-        let input = self.input(&randn([count, self.latent]), &tensor(classes).one_hot(10));
-        (input, (0..count).map(|i| i % 10).collect())
+    /// What goes into the generator for the classes `[B, 10]`: `[B, latent]`, or with a class `[B, latent + 10]`.
+    fn noise(&self, class: &Tensor) -> Tensor {
+        let z = randn([class.size(0), self.latent]);
+        if self.classes() > 0 { cat(&[z, class.clone()], 1) } else { z }
     }
 
     /// Pictures of values in 0 … 1.
@@ -262,7 +184,6 @@ impl<const GAME: usize> Gan<GAME> {
     fn tell_apart(&self, d: &Discriminator, real: &Tensor, fake: &Tensor, class: &Tensor) -> Result<Tensor> {
         let (on_real, on_fake) = (d.forward(real), d.forward(fake)); // [B, answers] each
         let apart = on_fake.mean(..) - on_real.mean(..);
-        let bce = |logits: &Tensor, target: f64| bce_with_logits(logits, &full(logits.shape(), target));
         Ok(match GAME {
             DCGAN => bce(&on_real, 1.0) + bce(&on_fake, 0.0),
             CGAN => bce_with_logits(&on_real, class) + bce(&on_fake, 0.0),
@@ -285,70 +206,50 @@ impl<const GAME: usize> Gan<GAME> {
     /// The generator's loss, from the discriminator's answers to its pictures.
     fn fool(&self, answers: &Tensor, class: &Tensor) -> Tensor {
         match GAME {
-            DCGAN => bce_with_logits(answers, &answers.ones_like()),
+            DCGAN => bce(answers, 1.0),
             CGAN => bce_with_logits(answers, class),
-            ACGAN => {
-                let real = answers.narrow(1, 0, 1);
-                bce_with_logits(&real, &real.ones_like()) + cross_entropy(&answers.narrow(1, 1, 10), class)
-            }
+            ACGAN => bce(&answers.narrow(1, 0, 1), 1.0) + cross_entropy(&answers.narrow(1, 1, 10), class),
             _ => -answers.mean(..),
         }
     }
 
-    /// 2,000 pictures `[2000, 1, 28, 28]`, the classes asked for, and how many milliseconds each took.
-    fn samples(&self, generator: &Generator) -> Result<(Tensor, Vec<usize>, f64)> {
-        let clock = std::time::Instant::now();
-        let (mut parts, mut asked) = (Vec::new(), Vec::new());
-        for _ in 0..8 {
-            let (input, classes) = self.noise(250);
-            parts.push(self.pictures(generator, &input));
-            asked.extend(classes);
-        }
-        let made = cat(&parts, 0);
-        made.eval()?;
-        Ok((made, asked, clock.elapsed().as_secs_f64() / 2.0))
+    /// 2,000 pictures `[2000, 1, 28, 28]`, and how many milliseconds each took.
+    fn samples(&self, session: &Session, generator: &Generator) -> Result<(Tensor, f64)> {
+        let make = |classes: &Tensor| Ok(self.pictures(generator, &self.noise(&classes.one_hot(10))));
+        digits::samples(session, 2000, 250, make)
     }
 
     fn report(&self, session: &Session, judge: &Judge, generator: &Generator) -> Result<Report> {
-        let (made, asked, each) = self.samples(generator)?;
+        let (made, each) = self.samples(session, generator)?;
         let verdict = judge.judge(&made);
         session.media().film("samples", 0.2, 8)?;
-        let curve = |name: &str| session.curve(&format!("loss/{name}"));
-        let ((steps, d), (g_steps, g)) = (curve("discriminator")?, curve("generator")?);
-        let losses = Chart::new("Losses, smoothed")
-            .labels("step", "loss")
-            .line("discriminator", steps, smoothed(&d, 0.98))
-            .line("generator", g_steps, smoothed(&g, 0.98));
+        let players = [("loss/discriminator", "discriminator"), ("loss/generator", "generator")];
         let names: Vec<String> = (0..10).map(|class| class.to_string()).collect();
         let shares = Chart::bars("What the samples are taken for", &names, &verdict.shares).percent();
-        session.show("game", Page::new(2).with(losses).with(shares))?;
+        session.show("game", Page::new(2).with(session.chart("Losses", "loss", players)?).with(shares))?;
 
         let mut report = Report::new();
-        report.figures("2,000 samples", verdict.figures(judge));
-        report.figures(
-            "took",
-            [
-                Figure::new("training", session.seconds()).style(Style::Seconds),
-                Figure::new("milliseconds a sample", each),
-                Figure::percent("judge's sureness", verdict.sureness),
-                Figure::percent("judge's own accuracy", judge.accuracy),
-            ],
-        );
-        report.claim(Claim::at_least("judge's accuracy on test digits", judge.accuracy, 0.94).percent());
-        report.claim(Claim::at_most("squared Fréchet distance", verdict.frechet, self.claim));
+        judge.report(&mut report, "2,000 samples".into(), &verdict, self.claim);
+        let training = Figure::new("training", session.seconds()).style(Style::Seconds);
+        report.figures("took", [training, Figure::new("milliseconds a sample", each)]);
         report.claim(Claim::at_least("share of the rarest digit", verdict.rarest(), self.claim_coverage).percent());
         if self.classes() > 0 {
-            let right = Claim::at_least("samples that are the digit asked for", verdict.right(&asked), 0.9);
-            report.claim(right.percent());
+            let right = verdict.right(&in_turn(made.size(0)));
+            report.claim(Claim::at_least("samples that are the digit asked for", right, 0.9).percent());
         }
         Ok(report)
     }
 }
 
+/// The cross-entropy of logits and one answer for all.
+fn bce(logits: &Tensor, answer: f64) -> Tensor {
+    bce_with_logits(logits, &full(logits.shape(), answer))
+}
+
 /// Milliseconds a sample of a generator as large as `cgan`'s; its weights, which are drawn here, do not matter.
-pub(super) fn milliseconds_a_sample() -> Result<f64> {
+pub(super) fn milliseconds_a_sample(session: &Session) -> Result<f64> {
     let game = Gan::<CGAN>::default();
-    Ok(no_grad(|| game.samples(&game.players().0))?.2)
+    Ok(no_grad(|| game.samples(session, &game.players().0))?.1)
 }
 
 /// Cuts every weight to ±`limit`.

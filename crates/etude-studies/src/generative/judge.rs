@@ -71,6 +71,26 @@ impl Judge {
         verdict
     }
 
+    /// Puts what was found about `samples` into a report, the distance of noise beside it, and two claims: that the
+    /// distance is at most `claim`, and that the judge can read.
+    pub fn report(&self, report: &mut Report, samples: String, verdict: &Verdict, claim: f64) {
+        let noise = self.judge(&uniform([verdict.classes.len(), 1, 28, 28])).frechet;
+        report.figures(
+            samples,
+            [
+                Figure::new("squared Fréchet distance", verdict.frechet),
+                Figure::new("of real digits", self.floor),
+                Figure::new("of noise", noise),
+                Figure::percent("rarest digit", verdict.rarest()),
+                Figure::percent("variety within a digit, of the real one", verdict.variety),
+            ],
+        );
+        let sureness = Figure::percent("sureness", verdict.sureness);
+        report.figures("judge", [sureness, Figure::percent("accuracy on test digits", self.accuracy)]);
+        report.claim(Claim::at_least("judge's accuracy on test digits", self.accuracy, 0.94).percent());
+        report.claim(Claim::at_most("squared Fréchet distance", verdict.frechet, claim));
+    }
+
     /// Features, row by row, and the classes.
     fn read(&self, pictures: &Tensor) -> (Vec<f64>, Verdict) {
         let count = pictures.shape()[0];
@@ -103,21 +123,10 @@ fn scatter(features: &[f64], classes: &[usize]) -> f64 {
 }
 
 impl Verdict {
-    /// The share of pictures that are taken for what was asked for.
-    pub fn right(&self, asked: &[usize]) -> f64 {
-        accuracy(&self.classes, asked)
-    }
-
-    /// The figures of a report.
-    pub fn figures(&self, judge: &Judge) -> [Figure; 5] {
-        let noise = judge.judge(&uniform([self.classes.len(), 1, 28, 28])).frechet;
-        [
-            Figure::new("squared Fréchet distance", self.frechet),
-            Figure::new("of real digits", judge.floor),
-            Figure::new("of noise", noise),
-            Figure::percent("rarest digit", self.rarest()),
-            Figure::percent("variety within a digit, of the real one", self.variety),
-        ]
+    /// The share of pictures that are taken for the class asked for, `[N]`.
+    pub fn right(&self, asked: &Tensor) -> f64 {
+        let asked: Vec<usize> = asked.to_vec::<i64>().into_iter().map(|class| class as usize).collect();
+        accuracy(&self.classes, &asked)
     }
 
     /// The smallest share of a class: 0 when a digit is never made.

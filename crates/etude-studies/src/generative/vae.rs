@@ -38,130 +38,18 @@
 //! **Outliers.** A picture that is no digit is improbable: the ELBO tells garments (Fashion-MNIST) from digits. Garments are
 //! brighter, so the area under the curve of the mere mean grey stands beside it.
 
-use super::sheet;
-use crate::study::{Etude, knobs};
+mod autoencoder;
+
+use super::digits::{self, sheet, upper_half};
+use crate::study::{Etude, Part, knobs, parts};
+use autoencoder::{Autoencoder, Cloud, binarised, independent};
 use etude::Result;
+use etude::nn::schedule::Cosine;
 use etude::prelude::*;
-use etude::train::metrics::{auc, neighbour_map};
+use etude::train::metrics::{auc, mean, neighbour_map};
 use etude::train::plot::Chart;
 use etude::train::trainer::to_tensor;
 use etude::train::units::{Figure, Style};
-
-/// Encoder and decoder, one hidden layer each.
-#[derive(Module, Clone, Debug)]
-struct Autoencoder {
-    encoder: Linear,
-    mean: Linear,
-    log_variance: Linear,
-    decoder: Linear,
-    pixels: Linear,
-    /// The prior's mean for each class, where there is one.
-    class_means: Option<Embedding>,
-}
-
-/// A cloud in latent space for each picture: `[B, latent]` each.
-struct Cloud {
-    mean: Tensor,
-    log_variance: Tensor,
-}
-
-impl Autoencoder {
-    fn new(hidden: usize, latent: usize, conditional: bool) -> Self {
-        Self {
-            encoder: Linear::new(784, hidden).init(),
-            mean: Linear::new(hidden, latent).init(),
-            log_variance: Linear::new(hidden, latent).init(),
-            decoder: Linear::new(latent, hidden).init(),
-            pixels: Linear::new(hidden, 784).init(),
-            class_means: conditional.then(|| Embedding::new(10, latent).init()),
-        }
-    }
-
-    fn encode(&self, x: &Tensor) -> Cloud {
-        let hidden = self.encoder.forward(&x.flatten_from(1)).relu(); // [B, hidden]
-        Cloud { mean: self.mean.forward(&hidden), log_variance: self.log_variance.forward(&hidden) }
-    }
-
-    /// Logits of the pixels: `[B, latent] → [B, 784]`.
-    fn decode(&self, z: &Tensor) -> Tensor {
-        self.pixels.forward(&self.decoder.forward(z).relu())
-    }
-
-    /// The means of the prior: `[B, latent]`, zeros without classes.
-    fn prior(&self, labels: &Tensor, like: &Tensor) -> Tensor {
-        self.class_means.as_ref().map_or_else(|| like.zeros_like(), |means| means.forward(labels))
-    }
-
-    /// The logarithm of each pixel's probability, `[B, 784]`, for a point of each cloud, and the KL terms, `[B]`.
-    fn terms(&self, cloud: &Cloud, x: &Tensor, labels: &Tensor) -> (Tensor, Tensor) {
-        let logits = self.decode(&cloud.draw(x.shape()[0]));
-        let away = &cloud.mean - self.prior(labels, &cloud.mean);
-        let kl = (away.square() + cloud.log_variance.exp() - 1.0 - &cloud.log_variance).sum(-1) * 0.5;
-        (log_bernoulli(&logits, &x.flatten_from(1)), kl)
-    }
-
-    /// The ELBO of each picture: what it gains by rebuilding, and the KL term, `[B]` each.
-    fn elbo(&self, x: &Tensor, labels: &Tensor) -> (Tensor, Tensor) {
-        let (pixels, kl) = self.terms(&self.encode(x), x, labels);
-        (pixels.sum(-1), kl)
-    }
-
-    /// A closer lower bound of `ln p(x)` with `k` importance samples, for each picture.
-    fn bounds(&self, x: &Tensor, labels: &Tensor, k: usize) -> Vec<f64> {
-        let bound = |row: usize| {
-            let (x, label) = (x.narrow(0, row, 1), labels.narrow(0, row, 1));
-            let cloud = self.encode(&x); // [1, latent]
-            let z = cloud.draw(k); // [k, latent]
-            // The normalising constants of the two normals cancel but for Σ ln σ.
-            let ln_q = -((&z - &cloud.mean).square() / cloud.log_variance.exp() + &cloud.log_variance).sum(-1) * 0.5;
-            let ln_p = -(&z - self.prior(&label, &cloud.mean)).square().sum(-1) * 0.5;
-            let weights = log_bernoulli(&self.decode(&z), &x.flatten_from(1)).sum(-1) + ln_p - ln_q; // [k]
-            weights.logsumexp(0).item() - (k as f64).ln()
-        };
-        (0..x.shape()[0]).map(bound).collect()
-    }
-
-    /// The clouds that suit what a mask of ones shows: the ELBO of the seen pixels alone, climbed by Adam.
-    fn seek(&self, x: &Tensor, labels: &Tensor, mask: &Tensor, steps: usize) -> Result<Cloud> {
-        let start = self.encode(&(x * mask));
-        let cloud = (Param::new(start.mean.detach()), Param::new(start.log_variance.detach()));
-        let mut step = Adam::new(0.05).over(&cloud);
-        for _ in 0..steps {
-            let (pixels, kl) = self.terms(&Cloud { mean: cloud.0.value(), log_variance: cloud.1.value() }, x, labels);
-            step.minimise(&(kl - (pixels * mask.flatten_from(1)).sum(-1)).sum(..))?;
-        }
-        Ok(Cloud { mean: cloud.0.value().detach(), log_variance: cloud.1.value().detach() })
-    }
-
-    /// Pictures `[N, 1, 28, 28]` of values in 0 … 1: each pixel's probability.
-    fn pictures(&self, z: &Tensor) -> Tensor {
-        self.decode(z).sigmoid().reshape([z.shape()[0], 1, 28, 28])
-    }
-}
-
-impl Forward for Autoencoder {
-    /// Logits of the pixels, rebuilt from one point of each cloud, `[B, 784]`.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.decode(&self.encode(x).draw(x.shape()[0]))
-    }
-}
-
-impl Cloud {
-    /// A point of each of `count` clouds, or `count` points of one, with a gradient to mean and deviation.
-    fn draw(&self, count: usize) -> Tensor {
-        &self.mean + (&self.log_variance * 0.5).exp() * randn([count, self.mean.shape()[1]])
-    }
-}
-
-/// `x ln p + (1 − x) ln (1 − p)` for logits of `p`, pixel by pixel.
-fn log_bernoulli(logits: &Tensor, x: &Tensor) -> Tensor {
-    x * logits - logits.softplus()
-}
-
-/// Each pixel 1 with its grey value as the probability.
-fn binarised(pictures: &Tensor) -> Tensor {
-    uniform(pictures.shape()).less(pictures).to(DType::F32)
-}
 
 knobs! {
     /// The knobs.
@@ -193,26 +81,26 @@ impl Etude for Vae {
     const SOURCE: &'static str = "Kingma and Welling, 2014";
     const ROWS: &'static [&'static str] = &["G19", "G20", "G21", "G22", "G23", "G24", "G27", "T57"];
     const TEXT: &'static str = include_str!("vae.rs");
+    const PARTS: &'static [Part] = parts!["vae/autoencoder.rs", "digits.rs"];
 
     fn quick() -> Self {
         Self { epochs: 20, learning_rate: 2e-3, importance: 50, claim: 115.0, ..Self::default() }
     }
 
     fn run(self, session: &mut Session) -> Result<Report> {
-        let digits = super::digits(session)?;
+        let digits = digits::split(session)?;
         let model = Autoencoder::new(self.hidden, self.latent, self.conditional);
-        let mut step = Adam::new(self.learning_rate).over(&model);
+        let steps = digits.train.len().div_ceil(self.batch) as u64 * self.epochs;
+        let fall = Cosine::down(self.learning_rate, 10.0, steps);
+        let mut step = Adam::new(self.learning_rate).over(&model).schedule(fall);
         session.keep("model", &model);
         session.keep("step", &step);
         // Fixed points of the prior; with a prior for each class, a row of each.
         let noise = randn([100, self.latent]);
         let rows = tensor((0..100i64).map(|i| i / 10).collect::<Vec<_>>());
         let samples = || model.pictures(&(&noise + model.prior(&rows, &noise)));
-        let steps = digits.train.len().div_ceil(self.batch) as u64 * self.epochs;
-        let schedule = nn::schedule::Cosine { rate: self.learning_rate, floor: self.learning_rate / 10.0, steps };
         for batch in session.batches(&digits.train, self.batch, self.epochs) {
             let batch = batch?;
-            step.set_learning_rate(nn::schedule::Schedule::rate(&schedule, batch.step));
             let (likelihood, kl) = model.elbo(&binarised(&batch.inputs), &batch.labels);
             let loss = (&kl * self.beta - &likelihood).mean(..);
             step.minimise(&loss)?;
@@ -235,45 +123,18 @@ impl Vae {
         let x = binarised(&grey);
         let (likelihood, kl) = model.elbo(&x, &labels);
         let nats = (&kl - &likelihood).mean(..).item();
-        let bounds = no_grad(|| model.bounds(&x, &labels, self.importance));
-        let bound = -bounds.iter().sum::<f64>() / bounds.len() as f64;
+        let bound = -mean(&no_grad(|| model.bounds(&x, &labels, self.importance)));
         let cloud = model.encode(&grey);
         // A latent is in use when its mean moves with the picture (Burda et al., 2016).
         let active = cloud.mean.var(0, 1.0).to_vec::<f64>().iter().filter(|&&variance| variance > 0.01).count();
         // The best model without latents: every pixel by itself, with its frequency among the training digits.
-        let frequency = to_tensor(&digits.train.inputs)?.mean(0).clamp(1e-3, 1.0 - 1e-3).flatten(); // [784]
-        let cost = |p: &Tensor, x: &Tensor| -> f64 {
-            let p = p.clamp(1e-3, 1.0 - 1e-3);
-            -log_bernoulli(&(p.ln() - (1.0 - &p).ln()), x).sum(-1).mean(..).item()
-        };
-        let alone = cost(&frequency, &x.flatten_from(1));
-
-        // The lower half is hidden: what it costs by itself, rebuilt from the encoder's cloud, and from the one sought.
-        let count = 500.min(labels.count());
-        let some = |x: &Tensor| x.narrow(0, 0, count);
-        let mask = cat(&[ones([1, 1, 14, 28]), zeros([1, 1, 14, 28])], 2);
-        let lower = |x: &Tensor| x.narrow(2, 14, 14).flatten_from(1); // [count, 392]
-        let half = some(&x) * &mask;
-        let sought = model.seek(&half, &some(&labels), &mask, 300)?;
-        let mean = |cloud: &Cloud| (0..20).map(|_| model.pictures(&cloud.draw(count)) / 20.0).reduce(|a, b| a + b);
-        let rebuilt = [model.encode(&half), sought].map(|cloud| mean(&cloud).expect("twenty"));
-        let hidden =
-            [&frequency.reshape([1, 1, 28, 28]), &rebuilt[0], &rebuilt[1]].map(|p| cost(&lower(p), &lower(&some(&x))));
-
-        // Garments cost more nats than digits: the area under the curve of that score, and of the mean grey alone.
-        let garments = to_tensor(&data::load("fashion-mnist-10k")?.take(digits.test.len()).inputs)?;
-        let score = |pictures: &Tensor| -> Vec<f64> {
-            let (likelihood, kl) = model.elbo(&binarised(pictures), &labels.narrow(0, 0, pictures.shape()[0]));
-            (kl - likelihood).to_vec()
-        };
-        let odd: Vec<bool> = (0..grey.shape()[0] + garments.shape()[0]).map(|i| i >= grey.shape()[0]).collect();
-        let grey_of = |pictures: &Tensor| pictures.mean([1, 2, 3]).to_vec::<f64>();
-        let outliers = auc(&[score(&grey), score(&garments)].concat(), &odd);
-        let brighter = auc(&[grey_of(&grey), grey_of(&garments)].concat(), &odd);
-
-        self.pictures(session, model, &grey, &cloud, &half, &rebuilt)?;
-        self.map(session, model, &cloud.mean, &digits.test.labels)?;
+        let frequency = to_tensor(&digits.train.inputs)?.mean(0).clamp(1e-3, 1.0 - 1e-3); // [1, 28, 28]
+        let alone = independent(&frequency.flatten(), &x.flatten_from(1));
+        let hidden = halves(session, model, &frequency, [&x, &grey, &labels])?;
+        let [outliers, brighter] = outliers(model, &grey, &labels)?;
+        self.pictures(session, model, &grey, &cloud.mean, &digits.test.labels)?;
         session.media().film("samples", 0.2, 8)?;
+
         let mut report = Report::new();
         report.figures(
             "test, nats a digit",
@@ -305,58 +166,40 @@ impl Vae {
         if self.beta == 1.0 {
             report.claim(Claim::at_most("negative ELBO of test digits, nats", nats, self.claim));
             report.claim(Claim::at_least("nats better than independent pixels", alone - nats, 85.0));
-            report.claim(Claim::at_least(
-                "hidden halves: nats better than independent pixels",
-                hidden[0] - hidden[2],
-                10.0,
-            ));
+            let gain = hidden[0] - hidden[2];
+            report.claim(Claim::at_least("hidden halves: nats better than independent pixels", gain, 10.0));
         }
         report.claim(Claim::at_least("outlier AUC, garments among digits", outliers, 0.99));
         Ok(report)
     }
 
-    /// Reconstructions, walks between digits, and digits with a hidden half.
+    /// Reconstructions, walks between digits, and the latent space: its two axes if it has two, or else a map of neighbours.
     fn pictures(
         &self,
         session: &Session,
         model: &Autoencoder,
         grey: &Tensor,
-        cloud: &Cloud,
-        half: &Tensor,
-        rebuilt: &[Tensor; 2],
+        means: &Tensor,
+        labels: &[i64],
     ) -> Result<()> {
-        let first = |tensor: &Tensor| tensor.narrow(0, 0, 12);
-        let pairs = [first(grey), model.pictures(&first(&cloud.mean))];
+        let pairs = [grey.narrow(0, 0, 12), model.pictures(&means.narrow(0, 0, 12))];
         session.show("rebuilt", sheet("Digits, and what is rebuilt of them", &pairs, 12)?)?;
 
-        let rows = [first(half), first(&rebuilt[0]), first(&rebuilt[1]), first(grey)];
-        let title = "Half hidden; from the encoder's cloud; from the cloud sought; the truth";
-        session.show("hidden", sheet(title, &rows, 12)?)?;
-
         let walk = |row: usize| {
-            let ends = [2 * row, 2 * row + 1].map(|at| cloud.mean.narrow(0, at, 1)); // [1, latent]
+            let ends = [2 * row, 2 * row + 1].map(|at| means.narrow(0, at, 1)); // [1, latent]
             model.pictures(&ends[0].lerp(&ends[1], linspace(0.0, 1.0, 12).unsqueeze(-1)))
         };
         let walks: Vec<Tensor> = (0..6).map(walk).collect();
-        session.show("between", sheet("From one digit to another along a line", &walks, 12)?)
-    }
+        session.show("between", sheet("From one digit to another along a line", &walks, 12)?)?;
 
-    /// The latent space: its two axes if it has two, or else a map of neighbours.
-    fn map(&self, session: &Session, model: &Autoencoder, means: &Tensor, labels: &[i64]) -> Result<()> {
         let shown = 1000.min(labels.len());
         let means = means.narrow(0, 0, shown).to_vec::<f64>();
         let (places, title) = match self.latent {
             2 => (means, "The latent plane"),
             _ => (neighbour_map(&means, self.latent, 30.0, 400), "Means of test digits, by their neighbours (t-SNE)"),
         };
-        let mut chart = Chart::new(title).size(560.0, 520.0).equal();
-        for class in 0..10 {
-            let axis = |at: usize| -> Vec<f64> {
-                (0..shown).filter(|&i| labels[i] == class).map(|i| places[2 * i + at]).collect()
-            };
-            chart = chart.dots(class.to_string(), axis(0), axis(1));
-        }
-        session.show("latent", chart)?;
+        let chart = Chart::new(title).size(560.0, 520.0).equal();
+        session.show("latent", chart.classes(&places, labels, (0..10).map(|class| class.to_string())))?;
         if self.latent == 2 {
             let side = linspace(2.5, -2.5, 16);
             let grid = meshgrid(&[side.clone(), side.flip(0)]);
@@ -365,4 +208,34 @@ impl Vae {
         }
         Ok(())
     }
+}
+
+/// The lower half of some digits is hidden: what it costs in nats by independent pixels, rebuilt from the encoder's cloud,
+/// and rebuilt from the cloud that is sought.
+fn halves(session: &Session, model: &Autoencoder, frequency: &Tensor, all: [&Tensor; 3]) -> Result<[f64; 3]> {
+    let count = 500.min(all[2].count());
+    let [x, grey, labels] = all.map(|tensor| tensor.narrow(0, 0, count));
+    let (mask, lower) = (upper_half(), |x: &Tensor| x.narrow(2, 14, 14).flatten_from(1)); // [count, 392]
+    let half = &x * &mask;
+    let sought = model.seek(&half, &labels, &mask, 300)?;
+    let mean = |cloud: &Cloud| (0..20).map(|_| model.pictures(&cloud.draw(count)) / 20.0).reduce(|a, b| a + b);
+    let [encoded, sought] = [model.encode(&half), sought].map(|cloud| mean(&cloud).expect("twenty"));
+
+    let rows = [&half, &encoded, &sought, &grey].map(|pictures| pictures.narrow(0, 0, 12));
+    let title = "Half hidden; from the encoder's cloud; from the cloud sought; the truth";
+    session.show("hidden", sheet(title, &rows, 12)?)?;
+    Ok([&frequency.unsqueeze(0), &encoded, &sought].map(|p| independent(&lower(p), &lower(&x))))
+}
+
+/// Garments cost more nats than digits: the area under the curve of that score, and of the mean grey alone.
+fn outliers(model: &Autoencoder, digits: &Tensor, labels: &Tensor) -> Result<[f64; 2]> {
+    let garments = to_tensor(&data::load("fashion-mnist-10k")?.take(digits.size(0)).inputs)?;
+    let score = |pictures: &Tensor| -> Vec<f64> {
+        let (likelihood, kl) = model.elbo(&binarised(pictures), &labels.narrow(0, 0, pictures.size(0)));
+        (kl - likelihood).to_vec()
+    };
+    let odd: Vec<bool> = (0..digits.size(0) + garments.size(0)).map(|i| i >= digits.size(0)).collect();
+    let grey = |pictures: &Tensor| pictures.mean([1, 2, 3]).to_vec::<f64>();
+    let area = |of: &dyn Fn(&Tensor) -> Vec<f64>| auc(&[of(digits), of(&garments)].concat(), &odd);
+    Ok([area(&score), area(&grey)])
 }

@@ -114,7 +114,11 @@ impl UNet {
 impl Forward for UNet {
     /// At step 0, told no class.
     fn forward(&self, x: &Tensor) -> Tensor {
-        let zero = zeros([x.shape()[0]]).to(DType::I64);
-        self.answer(x, &zero, &(tensor(vec![Self::ANY as i64; x.shape()[0]])))
+        self.answer(x, &whole(x.size(0), 0), &whole(x.size(0), Self::ANY))
     }
+}
+
+/// `[count]` times the same step or class.
+pub fn whole(count: usize, number: usize) -> Tensor {
+    tensor(vec![number as i64; count])
 }
