@@ -3,5 +3,4 @@
 pub mod gpt;
 pub mod music;
 mod ngram;
-mod score;
 mod text;

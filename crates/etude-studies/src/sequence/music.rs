@@ -26,13 +26,15 @@
 //! What it writes is judged twice: by the loss on tunes it never saw, beside an n-gram model's, and by a reader of ABC
 //! that wants a head, a key and bars as long as the metre says.
 
-use super::score;
-use super::text::Characters;
-use crate::study::{Etude, knobs};
+mod score;
+
+use super::text::{Characters, stretches, surprise};
+use crate::study::{Etude, Part, knobs, parts};
 use etude::Result;
 use etude::data::abc::{self, Tune};
 use etude::nn::schedule::Cosine;
 use etude::prelude::*;
+use etude::train::units::percent;
 
 /// Embedding, LSTM (one bias a gate, as in the notes), dense.
 #[derive(Module, Clone)]
@@ -146,33 +148,15 @@ fn loss_on(model: &CharacterModel, text: &[i64]) -> f64 {
     const STREAMS: usize = 16;
     const LENGTH: usize = 200;
     let rows = (text.len() - 1) / STREAMS;
-    let (mut sum, mut count, mut state) = (0.0, 0, None);
+    let (mut sum, mut state) = (0.0, None);
     for begin in (0..rows).step_by(LENGTH) {
-        let length = LENGTH.min(rows - begin);
-        let part = |shift: usize| -> Tensor {
-            let row = |stream: usize| &text[stream * rows + begin + shift..][..length];
-            Tensor::from_slice(&(0..STREAMS).flat_map(row).copied().collect::<Vec<i64>>(), [STREAMS, length])
-        };
-        let (logits, next) = evaluating(|| model.read(&part(0), state.as_ref()));
-        let loss = cross_entropy(&logits.reshape([STREAMS * length, logits.size(2)]), &part(1).flatten());
-        sum += loss.item() * (STREAMS * length) as f64;
-        count += STREAMS * length;
+        let starts = (0..STREAMS).map(|stream| stream * rows + begin);
+        let (x, y) = stretches(text, starts, LENGTH.min(rows - begin)); // [16, 200] both
+        let (logits, next) = evaluating(|| model.read(&x, state.as_ref()));
+        sum += surprise(&logits, &y).item() * y.count() as f64;
         state = Some((next.0.detach(), next.1.detach()));
     }
-    sum / count as f64
-}
-
-/// Which of `written` are tunes, and the share of a tune's bars that are as long as the metre says, in the mean: each tune
-/// counts alike, so that one that runs away does not decide for all.
-fn judge(written: &[String]) -> (Vec<Tune>, f64) {
-    let tunes: Vec<Tune> = written.iter().filter_map(|text| Tune::parse(text).ok()).collect();
-    let even = |tune: &Tune| {
-        let even = tune.bars.iter().filter(|bar| bar.is_even()).count();
-        even as f64 / tune.bars.len().max(1) as f64
-    };
-    let sum: f64 = tunes.iter().map(even).sum();
-    let mean = sum / tunes.len().max(1) as f64;
-    (tunes, mean)
+    sum / (STREAMS * rows) as f64
 }
 
 impl Etude for Music {
@@ -182,6 +166,7 @@ impl Etude for Music {
     const ROWS: &'static [&'static str] =
         &["S1", "S2", "S3", "S9", "S10", "S11", "S12", "S13", "S14", "S15", "S16", "F50", "O25"];
     const TEXT: &'static str = include_str!("music.rs");
+    const PARTS: &'static [Part] = parts!["music/score.rs", "text.rs", "ngram.rs"];
 
     fn quick() -> Self {
         let (steps, batch, width, units, tunes) = (500, 16, 64, 256, 100);
@@ -191,12 +176,12 @@ impl Etude for Music {
 
     fn run(self, session: &mut Session) -> Result<Report> {
         let text = tunes()?;
-        let vocabulary = text.vocabulary();
-        let model = CharacterModel::new(vocabulary, self.width, self.units);
+        let model = CharacterModel::new(text.vocabulary(), self.width, self.units);
         let best = model.clone();
         let fall = Cosine::down(self.learning_rate, 50.0, self.steps);
         let mut step = Adam::new(self.learning_rate).over(&model).clip(Clip::Norm(self.clip)).schedule(fall);
-        session.say(format!("text    {} characters, {vocabulary} different", text.train.len() + text.valid.len()));
+        text.introduce(session);
+        session.introduce(&model);
 
         session.keep("model", &model);
         session.keep("best", &best);
@@ -204,9 +189,9 @@ impl Etude for Music {
         let lowest = session.value("lowest", f64::INFINITY);
         for number in session.steps(self.steps) {
             let number = number? + 1;
-            let (x, y) = text.stretches(self.batch, self.length); // [B, T] both
+            let (x, y) = text.draw(self.batch, self.length); // [B, T] both
             let logits = training(|| model.forward(&x)); // [B, T, vocabulary]
-            let loss = cross_entropy(&logits.reshape([x.count(), vocabulary]), &y.flatten());
+            let loss = surprise(&logits, &y);
             step.minimise(&loss)?;
             session.log(&[("loss", &loss)])?;
             if number % self.validate_every == 0 || number == self.steps {
@@ -237,10 +222,11 @@ impl Music {
         let mut judged = Vec::new();
         for temperature in [0.5, 1.0, self.temperature] {
             let written = self.compose(best, text, temperature)?;
-            let (tunes, bars) = judge(&written);
+            let tunes: Vec<Tune> = written.iter().filter_map(|text| Tune::parse(text).ok()).collect();
             let share = tunes.len() as f64 / written.len() as f64;
-            let cells = [format!("{temperature}"), format!("{:.0} %", 100.0 * share), format!("{:.0} %", 100.0 * bars)];
-            table.row(cells);
+            // Each tune counts alike, so that one that runs away does not decide for all.
+            let bars = tunes.iter().map(Tune::even).sum::<f64>() / tunes.len().max(1) as f64;
+            table.row([format!("{temperature}"), percent(share), percent(bars)]);
             judged.push((written, tunes, share, bars));
         }
         report.table(table);

@@ -2,6 +2,7 @@
 
 use super::ngram::NGram;
 use etude::prelude::*;
+use etude::train::units::grouped;
 
 /// A text in two parts, as numbers, and the characters the numbers stand for.
 pub struct Characters {
@@ -24,6 +25,12 @@ impl Characters {
         text
     }
 
+    /// Prints how much there is to read.
+    pub fn introduce(&self, session: &Session) {
+        let [train, valid] = [&self.train, &self.valid].map(|part| grouped(part.len() as u64));
+        session.say(format!("text    {train} characters, {valid} for validation, {} different", self.vocabulary()));
+    }
+
     /// How many different characters there are.
     pub fn vocabulary(&self) -> usize {
         self.characters.len()
@@ -40,16 +47,11 @@ impl Characters {
         numbers.iter().map(|&i| self.characters[i as usize]).collect()
     }
 
-    /// Stretches of the training part from random places, `[B, T]`, and the same stretches one character later: what is
-    /// read, and what is to be said.
-    pub fn stretches(&self, batch: usize, length: usize) -> (Tensor, Tensor) {
+    /// Stretches of the training part from random places, and what follows each character: see [`stretches`].
+    pub fn draw(&self, batch: usize, length: usize) -> (Tensor, Tensor) {
         let last = self.train.len() - length - 1;
         let starts = (uniform([batch]).to(DType::F64) * last as f64).to_vec::<f64>();
-        let from = |shift: usize| -> Tensor {
-            let rows = starts.iter().flat_map(|&start| &self.train[start as usize + shift..][..length]);
-            Tensor::from_slice(&rows.copied().collect::<Vec<i64>>(), [batch, length])
-        };
-        (from(0), from(1))
+        stretches(&self.train, starts.iter().map(|&start| start as usize), length)
     }
 
     /// A table of losses on the part never seen, n-gram models of some orders before the model `name`, and the lowest of
@@ -68,6 +70,21 @@ impl Characters {
     }
 }
 
+/// Stretches of `text` that begin at `starts`, `[B, T]`, and the same stretches one character later: what is read, and what
+/// is to be said ("Hell" → "ello").
+pub fn stretches(text: &[i64], starts: impl Iterator<Item = usize> + Clone, length: usize) -> (Tensor, Tensor) {
+    let from = |shift: usize| -> Tensor {
+        let rows: Vec<i64> = starts.clone().flat_map(|start| &text[start + shift..][..length]).copied().collect();
+        Tensor::from_slice(&rows, [rows.len() / length, length])
+    };
+    (from(0), from(1))
+}
+
+/// The mean of `−ln p(next)`, in nats a character, for logits `[B, T, vocabulary]` and what followed, `[B, T]`.
+pub fn surprise(logits: &Tensor, next: &Tensor) -> Tensor {
+    cross_entropy(&logits.reshape([next.count(), logits.size(2)]), &next.flatten())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +93,7 @@ mod tests {
     fn stretches_are_of_the_text_and_one_character_apart() {
         let text = Characters::new("hello world, hello words", "low");
         assert_eq!(text.letters(&text.numbers("hold")), "hold");
-        let (x, y) = text.stretches(5, 4);
+        let (x, y) = text.draw(5, 4);
         let (x, y) = (x.to_vec::<i64>(), y.to_vec::<i64>());
         for (x, y) in x.chunks(4).zip(y.chunks(4)) {
             assert_eq!(x[1..], y[..3]);
