@@ -29,47 +29,24 @@
 //! Several birds play at once with one network, which costs hardly more than one. The film shows the same pipes as they
 //! were flown early, in the middle and at the end of the training.
 
-use super::game::{Event, Game, film, play};
-use super::memory::{FRAMES, Memory};
-use crate::study::{Etude, knobs};
+mod game;
+mod memory;
+mod network;
+mod report;
+mod trial;
+
+use crate::study::{Etude, Part, knobs, parts};
 use etude::Result;
 use etude::data::random::Rng;
 use etude::nn::schedule::{Cosine, Schedule};
 use etude::prelude::*;
-use etude::train::plot::{Chart, Colour, Images, Page};
-use etude::train::{Figure, units};
+use etude::train::Figure;
+use etude::train::metrics::mean;
+use game::{Event, Game};
+use memory::{FRAMES, Memory};
+use network::QNetwork;
 use serde::{Deserialize, Serialize};
-
-/// Two convolutions with wide strides, two dense layers; one pass gives Q of both moves.
-#[derive(Module, Clone)]
-pub struct QNetwork {
-    conv1: Conv2d,
-    conv2: Conv2d,
-    fc1: Linear,
-    fc2: Linear,
-}
-
-impl QNetwork {
-    /// A network for frames of `side`×`side` pixels.
-    pub fn new(side: usize) -> Self {
-        let small = ((side - 8) / 4 + 1 - 4) / 2 + 1;
-        Self {
-            conv1: Conv2d::new(FRAMES, 16, 8).stride(4).init(),
-            conv2: Conv2d::new(16, 32, 4).stride(2).init(),
-            fc1: Linear::new(32 * small * small, 256).init(),
-            fc2: Linear::new(256, 2).init(),
-        }
-    }
-}
-
-impl Forward for QNetwork {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let x = self.conv1.forward(&x.to(DType::F32)).relu(); // [N, 4, 80, 80] → [N, 16, 19, 19]
-        let x = self.conv2.forward(&x).relu(); // [N, 32, 8, 8]
-        let x = self.fc1.forward(&x.flatten_from(1)).relu(); // [N, 256]
-        self.fc2.forward(&x) // [N, 2]: staying, flapping
-    }
-}
+use trial::{Use, flaps, frames};
 
 knobs! {
     /// The knobs.
@@ -113,22 +90,6 @@ knobs! {
     }
 }
 
-/// Games of a trial and of the final test.
-const GAMES: u64 = 20;
-/// Pipes after which a game of a trial ends.
-const TRIAL: u32 = 30;
-/// Moves of a film.
-const FILM: usize = 120;
-
-/// Games are numbered for each use, so that no two share their pipes.
-#[derive(Clone, Copy)]
-enum Use {
-    Training,
-    Trial,
-    Test,
-    Film,
-}
-
 /// What lasts from step to step besides the networks.
 #[derive(Serialize, Deserialize)]
 struct World {
@@ -143,10 +104,6 @@ struct World {
 }
 
 impl Flappy {
-    fn game(&self, seed: u64, purpose: Use, number: u64) -> Game {
-        Game::new(Rng::keyed(&[seed, purpose as u64, number]).next_u64(), self.gap as f32)
-    }
-
     fn epsilon(&self, step: u64) -> f64 {
         let share = (step as f64 / self.explore as f64).min(1.0);
         1.0 + (self.epsilon - 1.0) * share
@@ -163,12 +120,7 @@ impl Flappy {
             let (random, which) = (f64::from(draws[i]) < epsilon, f64::from(draws[self.birds + i]));
             let flap = if random { which < self.flaps } else { q[2 * i + 1] > q[2 * i] };
             let event = game.decide(flap);
-            let reward = match event {
-                Event::Flies => 0.1,
-                Event::Passes => 1.0,
-                Event::Dies => -1.0,
-            };
-            memory.note(i, u8::from(flap), reward, event == Event::Dies);
+            memory.note(i, u8::from(flap), event.reward(), event == Event::Dies);
             if game.over {
                 scores.push(f64::from(game.passed));
                 *game = self.game(session.seed(), Use::Training, *begun);
@@ -176,9 +128,8 @@ impl Flappy {
             }
         }
         if !scores.is_empty() {
-            let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-            session.average(Figure::new("pipes", mean));
-            session.record(&[("train/pipes", mean)])?;
+            session.average(Figure::new("pipes", mean(&scores)));
+            session.record(&[("train/pipes", mean(&scores))])?;
         }
         Ok(())
     }
@@ -204,48 +155,6 @@ impl Flappy {
         step.minimise(&loss)?;
         Ok(Some((loss, q.mean(..))))
     }
-
-    /// Q of both moves in each game, by what a network has seen of them so far.
-    fn greedy<'n>(
-        &self,
-        network: &'n QNetwork,
-        games: usize,
-    ) -> impl FnMut(&[Game]) -> Result<Vec<[f32; 2]>> + use<'n> {
-        let side = self.side;
-        let mut seen = Memory::new(FRAMES + 1, games, side);
-        move |games| {
-            seen.see(&frames(games, side));
-            let q = no_grad(|| evaluating(|| network.forward(&seen.now()))); // [games, 2]
-            Ok(q.eval()?.to_vec::<f32>().chunks(2).map(|q| [q[0], q[1]]).collect())
-        }
-    }
-
-    /// Pipes passed in `GAMES` greedy games.
-    fn trial(&self, seed: u64, network: &QNetwork, purpose: Use, most: u32) -> Result<Vec<f64>> {
-        let games: Vec<Game> = (0..GAMES).map(|number| self.game(seed, purpose, number)).collect();
-        let mut greedy = self.greedy(network, games.len());
-        play(games, most, |games| Ok(greedy(games)?.iter().map(|q| q[1] > q[0]).collect()))
-    }
-
-    /// One game as it is flown now: Q of both moves at each moment.
-    fn fly(&self, seed: u64, network: &QNetwork) -> Result<Vec<[f32; 2]>> {
-        let mut game = self.game(seed, Use::Film, 0);
-        let (mut greedy, mut moves) = (self.greedy(network, 1), Vec::new());
-        while moves.len() < FILM && !game.over {
-            let q = greedy(std::slice::from_ref(&game))?[0];
-            moves.push(q);
-            game.decide(q[1] > q[0]);
-        }
-        Ok(moves)
-    }
-}
-
-fn frames(games: &[Game], side: usize) -> Vec<Vec<u8>> {
-    games.iter().map(|game| game.frame(side)).collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 impl Etude for Flappy {
@@ -254,18 +163,12 @@ impl Etude for Flappy {
     const SOURCE: &'static str = "Mnih et al., 2015; van Hasselt et al., 2016";
     const ROWS: &'static [&'static str] = &["R1", "R2", "R3"];
     const TEXT: &'static str = include_str!("flappy.rs");
+    const PARTS: &'static [Part] =
+        parts!["flappy/network.rs", "flappy/game.rs", "flappy/memory.rs", "flappy/trial.rs", "flappy/report.rs"];
 
     fn quick() -> Self {
-        Self {
-            steps: 5_000,
-            side: 40,
-            gap: 28.0,
-            memory: 2_000,
-            explore: 2_000,
-            trial_every: 1_000,
-            claim: 20.0,
-            ..Self::default()
-        }
+        let game = Self { side: 40, gap: 28.0, ..Self::default() };
+        Self { steps: 5_000, memory: 2_000, explore: 2_000, trial_every: 1_000, ..game }
     }
 
     fn run(self, session: &mut Session) -> Result<Report> {
@@ -273,8 +176,8 @@ impl Etude for Flappy {
         let (target, best) = (network.clone(), network.clone());
         // Once the bird lives on, gradients are tiny but for rare crashes; a large ε keeps steps from growing then.
         let mut step = Adam::new(self.learning_rate).epsilon(1e-4).over(&network);
-        let rate = Cosine { rate: self.learning_rate, floor: self.learning_rate / 20.0, steps: self.steps };
-        session.say(format!("model   {} parameters", units::grouped(network.parameter_count() as u64)));
+        let rate = Cosine::down(self.learning_rate, 20.0, self.steps);
+        session.introduce(&network);
 
         session.keep("network", &network);
         session.keep("target", &target);
@@ -300,14 +203,13 @@ impl Etude for Flappy {
                 target.copy_from(&network)?;
             }
             if (number + 1) % self.trial_every == 0 || number + 1 == self.steps {
-                let pipes = mean(&self.trial(seed, &network, Use::Trial, TRIAL)?);
+                let pipes = mean(&self.trial(seed, &network)?);
                 session.record(&[("trial/pipes", pipes)])?;
                 if pipes >= world.best {
                     world.best = pipes;
                     best.copy_from(&network)?;
                 }
-                let moves = self.fly(seed, &network)?.iter().map(|q| q[1] > q[0]).collect();
-                world.films.push((number + 1, moves));
+                world.films.push((number + 1, self.fly(seed, &network)?.into_iter().map(flaps).collect()));
             }
         }
         let films = std::mem::take(&mut world.borrow_mut().films);
@@ -322,70 +224,22 @@ impl Etude for Flappy {
 impl Flappy {
     fn report(&self, session: &Session, best: &QNetwork, films: Vec<(u64, Vec<bool>)>) -> Result<Report> {
         let seed = session.seed();
-        let pipes = self.trial(seed, best, Use::Test, self.longest)?;
-        let others = |decide: &mut dyn FnMut(&Game) -> bool| {
-            let games = (0..GAMES).map(|number| self.game(seed, Use::Test, number)).collect();
-            play(games, self.longest, |games| Ok(games.iter().map(&mut *decide).collect()))
-        };
+        let pipes = self.test(seed, self.greedy(best))?;
         let mut chance = Rng::keyed(&[seed, u64::MAX]);
-        let random = others(&mut |_| chance.chance(self.flaps))?;
-        let idle = others(&mut |_| false)?;
-        let told = others(&mut |game| game.below_gap() > 1.0)?;
+        let random = self.test(seed, |games: &[Game]| Ok(games.iter().map(|_| chance.chance(self.flaps)).collect()))?;
+        let idle = self.test(seed, |games: &[Game]| Ok(vec![false; games.len()]))?;
+        let told = self.test(seed, |games: &[Game]| Ok(games.iter().map(|game| game.below_gap() > 1.0).collect()))?;
 
         let mut report = Report::new();
-        let title = format!("pipes passed in {GAMES} games never seen, {} at most", self.longest);
-        let mut table = Table::new(title, ["player", "mean", "fewest", "most"]);
-        let rows =
-            [("network", &pipes), ("random", &random), ("never flaps", &idle), ("flaps below the gap's middle", &told)];
-        for (name, pipes) in rows {
-            let fewest = pipes.iter().copied().fold(f64::INFINITY, f64::min);
-            let most = pipes.iter().copied().fold(0.0, f64::max);
-            table.row([name.into(), format!("{:.1}", mean(pipes)), format!("{fewest}"), format!("{most}")]);
-        }
-        report.table(table);
-        report.figures("test", [Figure::new("pipes", mean(&pipes)), Figure::new("random", mean(&random))]);
+        report.table(self.table([
+            ("network", &pipes),
+            ("random", &random),
+            ("never flaps", &idle),
+            ("flaps below the gap's middle", &told),
+        ]));
+        report.figures("test", [("pipes", mean(&pipes)), ("random", mean(&random))]);
         report.claim(Claim::at_least("pipes on average over 20 greedy games", mean(&pipes), self.claim));
-
-        let moves = self.fly(seed, best)?;
-        self.draw_curves(session)?;
-        self.draw_worth(session, &moves)?;
-        let best = moves.iter().map(|q| q[1] > q[0]).collect();
-        let named = |(step, moves): &(u64, Vec<bool>)| (format!("step {}", units::grouped(*step)), moves.clone());
-        let early = [films.first(), films.get(films.len() / 4)].into_iter().flatten().map(named);
-        let flights: Vec<_> = early.chain([("best".to_string(), best)]).collect();
-        session.media().animation("game", &film(&self.game(seed, Use::Film, 0), &flights), 0.05)?;
+        self.pictures(session, best, &films)?;
         Ok(report)
-    }
-
-    fn draw_curves(&self, session: &Session) -> Result<()> {
-        let (train, trial) = (session.curve("train/pipes")?, session.curve("trial/pipes")?);
-        let (loss, q) = (session.curve("loss")?, session.curve("q")?);
-        let pipes = Chart::new("Pipes a game").labels("step", "pipes");
-        let pipes = pipes.noisy_line("in training, with random moves", train.0, train.1, 0.97);
-        let pipes = pipes.line(format!("greedy, {TRIAL} at most"), trial.0, trial.1);
-        let loss = Chart::new("Loss").labels("step", "Huber's loss").noisy_line("loss", loss.0, loss.1, 0.95);
-        let worth = Chart::new("Mean Q of the moves made").labels("step", "Q").noisy_line("Q", q.0, q.1, 0.9);
-        session.show("curves", Page::new(1).with(pipes).with(loss).with(worth))
-    }
-
-    /// Q of both moves over one game, and what was seen.
-    fn draw_worth(&self, session: &Session, moves: &[[f32; 2]]) -> Result<()> {
-        let mut game = self.game(session.seed(), Use::Film, 0);
-        let moves = &moves[..moves.len().min(60)];
-        let places: Vec<f64> = (0..moves.len()).map(|at| at as f64).collect();
-        let line = |which: usize| moves.iter().map(|q| f64::from(q[which])).collect::<Vec<f64>>();
-        let mut chart = Chart::new("Worth of both moves over a game").labels("move", "Q").size(690.0, 400.0);
-        chart = chart.line("stay", places.clone(), line(0)).line("flap", places, line(1));
-        let mut frames = Images::new("The game before some of these moves").columns(6).tile(100.0);
-        for (at, q) in moves.iter().enumerate() {
-            if at % 5 == 0 {
-                let caption = format!("{at}: {}", if q[1] > q[0] { "flap" } else { "stay" });
-                frames = frames.captioned(game.picture(200), caption, Colour::GREY);
-            }
-            if game.decide(q[1] > q[0]) == Event::Passes {
-                chart = chart.mark(at as f64, "pipe");
-            }
-        }
-        session.show("q", Page::new(1).with(chart).with(frames))
     }
 }

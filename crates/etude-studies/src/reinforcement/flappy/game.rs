@@ -59,6 +59,17 @@ pub enum Event {
     Dies,
 }
 
+impl Event {
+    /// What it is worth: the notes' 1, 10 and −10, a tenth of each so that Q is about 1.
+    pub fn reward(self) -> f32 {
+        match self {
+            Event::Flies => 0.1,
+            Event::Passes => 1.0,
+            Event::Dies => -1.0,
+        }
+    }
+}
+
 /// One game.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Game {

@@ -71,16 +71,6 @@ impl Memory {
         }
     }
 
-    /// Moments of all players together that are kept.
-    pub fn len(&self) -> usize {
-        self.moments.min(self.slots) * self.players
-    }
-
-    /// Whether nothing was seen.
-    pub fn is_empty(&self) -> bool {
-        self.moments == 0
-    }
-
     fn place(&self, moment: usize, player: usize) -> usize {
         moment % self.slots * self.players + player
     }
