@@ -198,6 +198,13 @@ fn lists_and_tables() {
     }
     let show = text(&run(&scratch.0, &["show", "lenet"]).stdout);
     assert!(show.contains("learning_rate") && show.contains("LeCun"), "{show}");
+    // An étude of several files lists them, and shows them one after another.
+    let show = text(&run(&scratch.0, &["show", "ddpm"]).stdout);
+    assert!(show.contains("  generative/ddpm/way.rs") && show.contains("   The way back\n"), "{show}");
+    let source = text(&run(&scratch.0, &["show", "ddpm", "--source"]).stdout);
+    for part in ["impl Etude for Ddpm", "// crates/etude-studies/src/generative/ddpm/unet.rs\n", "pub struct UNet"] {
+        assert!(source.contains(part), "{part} is not in the source of ddpm");
+    }
     let summary = text(&run(&scratch.0, &["summary", "summary"]).stdout);
     for number in ["21,248", "5,246,976", "85,075", "5,353,299", "20.42 MB"] {
         assert!(summary.contains(number), "{number} is not in\n{summary}");

@@ -29,7 +29,7 @@ use super::course::Course;
 use super::lettering::{Captchas, Drawn, HEIGHT, PITCH, Text};
 use super::reading::{self, Reading};
 use crate::common::open_picture;
-use crate::study::{Etude, knobs};
+use crate::study::{Etude, Part, knobs, parts};
 use etude::Result;
 use etude::core::PoolOptions;
 use etude::prelude::*;
@@ -138,6 +138,7 @@ impl Etude for Captcha {
     const SOURCE: &'static str = "Goodfellow et al., 2014";
     const ROWS: &'static [&'static str] = &["V48", "F36"];
     const TEXT: &'static str = include_str!("captcha.rs");
+    const PARTS: &'static [Part] = parts!["course.rs", "lettering.rs", "reading.rs"];
 
     fn docs() -> Vec<(String, String)> {
         [docs_from_source(Self::TEXT, "Captcha"), Course::docs()].concat()

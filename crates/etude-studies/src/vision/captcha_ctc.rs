@@ -38,7 +38,7 @@ use super::course::Course;
 use super::lettering::{Captchas, Drawn, HEIGHT, PITCH, Text};
 use super::reading::{self, Reading};
 use crate::common::open_picture;
-use crate::study::{Etude, knobs};
+use crate::study::{Etude, Part, knobs, parts};
 use etude::Result;
 use etude::nn::decode::{ctc_beam, ctc_greedy};
 use etude::prelude::*;
@@ -141,6 +141,7 @@ impl Etude for CaptchaCtc {
     const SOURCE: &'static str = "Graves et al., 2006; Shi et al., 2017";
     const ROWS: &'static [&'static str] = &["V47", "V48", "F37"];
     const TEXT: &'static str = include_str!("captcha_ctc.rs");
+    const PARTS: &'static [Part] = parts!["course.rs", "lettering.rs", "reading.rs"];
 
     fn docs() -> Vec<(String, String)> {
         [docs_from_source(Self::TEXT, "CaptchaCtc"), Course::docs()].concat()

@@ -24,7 +24,7 @@
 //! The baseline is noise: a random change of the same size, which the layer hardly answers to.
 
 use super::vgg::{Vgg, picture, variation};
-use crate::study::{Etude, knobs};
+use crate::study::{Etude, Part, knobs, parts};
 use etude::Result;
 use etude::core::Interpolation;
 use etude::prelude::*;
@@ -136,6 +136,7 @@ impl Etude for Dream {
     const SOURCE: &'static str = "Mordvintsev et al., 2015; Mahendran and Vedaldi, 2015";
     const ROWS: &'static [&'static str] = &["V14", "V45"];
     const TEXT: &'static str = include_str!("dream.rs");
+    const PARTS: &'static [Part] = parts!["vgg.rs"];
 
     fn quick() -> Self {
         Self { size: 128, octaves: 3, steps: 20, units: 4, claim: 3.0, ..Self::default() }

@@ -20,7 +20,7 @@
 //! `features.safetensors`, in half precision. That of seed 1 comes with the program.
 
 use super::vgg::Vgg;
-use crate::study::{Etude, knobs};
+use crate::study::{Etude, Part, knobs, parts};
 use etude::Result;
 use etude::core::{Outside, Sampling, affine_grid};
 use etude::nn::schedule::Cosine;
@@ -125,6 +125,7 @@ impl Etude for Emoji {
     const SOURCE: &'static str = "Simonyan and Zisserman, 2014";
     const ROWS: &'static [&'static str] = &["V18"];
     const TEXT: &'static str = include_str!("emoji.rs");
+    const PARTS: &'static [Part] = parts!["vgg.rs"];
 
     fn quick() -> Self {
         let (epochs, size, widths) = (12, 32, vec![16, 32, 64]);

@@ -33,7 +33,7 @@
 //! photograph's distance there is the baseline.
 
 use super::vgg::{Vgg, picture, variation};
-use crate::study::{Etude, knobs};
+use crate::study::{Etude, Part, knobs, parts};
 use etude::core::Interpolation;
 use etude::nn::schedule::Cosine;
 use etude::prelude::*;
@@ -150,6 +150,7 @@ impl Etude for Style {
     const SOURCE: &'static str = "Gatys et al., 2016; Johnson et al., 2016";
     const ROWS: &'static [&'static str] = &["V41", "V42", "V43"];
     const TEXT: &'static str = include_str!("style.rs");
+    const PARTS: &'static [Part] = parts!["vgg.rs"];
 
     fn quick() -> Self {
         Self { size: 128, steps: 120, ..Self::default() }
