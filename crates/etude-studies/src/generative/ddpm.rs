@@ -1,8 +1,9 @@
 //! A network takes noise away, step by step, until a digit is left (Ho et al., 2020).
 //!
-//! **Forward** there is nothing to learn. In each of `T` steps a digit is made a little fainter and a little noise is
-//! added, a Markov chain `x_t = √(1 − β_t)·x_{t−1} + √β_t·ε` whose schedule `β` is known. Sums of normal noise are normal
-//! noise, so any step is reached at once, and at the last one next to nothing of the digit is left (`noised.png`):
+//! **Forward** there is nothing to learn (`ddpm/noising.rs`). In each of `T` steps a digit is made a little fainter and a
+//! little noise is added, a Markov chain `x_t = √(1 − β_t)·x_{t−1} + √β_t·ε` whose schedule `β` is known. Sums of normal
+//! noise are normal noise, so any step is reached at once, and at the last one next to nothing of the digit is left
+//! (`noised.png`):
 //!
 //! ```text
 //! x_t = √ᾱ_t·x_0 + √(1 − ᾱ_t)·ε        ᾱ_t = Π (1 − β_i), i = 1 … t        ε ~ N(0, 1)
@@ -15,8 +16,9 @@
 //! `velocity=false` the net answers with the noise. `ᾱ` falls as a squared cosine (Nichol and Dhariwal, 2021); a straight
 //! `β` drowns small pictures too early.
 //!
-//! **The way back** starts from pure noise and leaps from step `t` to a step `s < t`. What the net sees in `x_t`, a digit
-//! `x̂` and its noise `ε̂`, is mixed anew with less noise, of which a part `σ²` is drawn afresh (Song et al., 2021):
+//! **The way back** (`ddpm/way.rs`) starts from pure noise and leaps from step `t` to a step `s < t`. What the net sees in
+//! `x_t`, a digit `x̂` and its noise `ε̂`, is mixed anew with less noise, of which a part `σ²` is drawn afresh (Song et
+//! al., 2021):
 //!
 //! ```text
 //! x̂ = √ᾱ_t·x_t − √(1 − ᾱ_t)·v̂          ε̂ = (x_t − √ᾱ_t·x̂) / √(1 − ᾱ_t)

@@ -12,10 +12,11 @@
 //! wgan-gp   D: a score.           the same with 10·E (|∇D(x̂)| − 1)² in place of the cut, x̂ between real and made
 //! ```
 //!
-//! **dcgan** (Radford et al., 2016): strided and transposed convolutions, batch norm, noise of 100 numbers. To lower
-//! `ln(1 − D(G(z)))`, the first idea, has no slope while `G` is bad and `D` sure of it; `BCE(D(G(z)), 1)` has. **cgan** asks for a
-//! digit: noise and a one-hot class go into `G`, and `D` must name the class of real pictures and none for made ones (Mirza
-//! and Osindero, 2014, give `D` the class instead). **acgan** (Odena et al., 2017) separates the two questions.
+//! **dcgan** (Radford et al., 2016): strided and transposed convolutions (`gan/players.rs`), batch norm, noise of 100
+//! numbers. To lower `ln(1 − D(G(z)))`, the first idea, has no slope while `G` is bad and `D` sure of it; `BCE(D(G(z)), 1)`
+//! has. **cgan** asks for a digit: noise and a one-hot class go into `G`, and `D` must name the class of real pictures and
+//! none for made ones (Mirza and Osindero, 2014, give `D` the class instead). **acgan** (Odena et al., 2017) separates the
+//! two questions.
 //!
 //! **wgan** (Arjovsky et al., 2017): a pile of real and a pile of made pictures share no pixel pattern, so their divergence
 //! in nats is the same wherever they lie and has no slope; how far earth must be moved from one pile to the other always has.

@@ -15,8 +15,9 @@
 //! encoder is dropped; any `z` drawn from the prior becomes a digit, and moving `z` along a line moves the digit smoothly.
 //! (One often reads that one then moves "mean and variance"; what moves is `z`: the encoder, whose they are, is gone.)
 //!
-//! **Reparameterisation.** A number drawn from `N(μ, σ²)` tells nothing about the slope of `μ`. Written as `z = μ + σ·ε` with
-//! `ε` from `N(0, 1)`, the noise comes from outside and the gradient passes through `μ` and `σ`.
+//! **Reparameterisation** (`vae/autoencoder.rs`). A number drawn from `N(μ, σ²)` tells nothing about the slope of `μ`.
+//! Written as `z = μ + σ·ε` with `ε` from `N(0, 1)`, the noise comes from outside and the gradient passes through `μ` and
+//! `σ`.
 //!
 //! **In nats.** Pixels are drawn anew as 0 or 1 at every step, with their grey value as the probability, and once for the
 //! test digits; so `ln p(x)` is the logarithm of a probability, and figures can be compared. The ELBO is a lower bound of

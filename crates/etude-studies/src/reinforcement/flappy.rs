@@ -9,12 +9,13 @@
 //! Q(s, a) = E[ r + γ · max_b Q(s′, b) ]
 //! ```
 //!
-//! A state is the last four frames of 80×80 pixels, black and white: one shows where bird and pipes are, four how the bird
-//! moves. A network reads them and gives two numbers, Q of staying and Q of flapping; it learns that both sides of the
-//! equation agree. Passing a pipe is worth 10, death −10, any other move 1 (a tenth of these, so that Q is about 1). Four
-//! things make it work:
+//! The game is `flappy/game.rs`. A state is the last four frames of 80×80 pixels, black and white: one shows where bird and
+//! pipes are, four how the bird moves. A network reads them and gives two numbers, Q of staying and Q of flapping; it
+//! learns that both sides of the equation agree. Passing a pipe is worth 10, death −10, any other move 1 (a tenth of these,
+//! so that Q is about 1). Four things make it work:
 //!
-//! * **Replay.** Moments of play are kept and learned from in random order, many times; neighbours are too much alike.
+//! * **Replay** (`flappy/memory.rs`). Moments of play are kept and learned from in random order, many times; neighbours are
+//!   too much alike.
 //! * **A target network.** The right side is computed by a copy of the network that stands still for some hundred steps:
 //!   otherwise the target runs away from the one who follows it.
 //! * **ε-greedy play.** With probability ε the move is random, else the better one. ε falls from 1 to a small number. A

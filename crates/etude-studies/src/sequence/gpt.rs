@@ -17,9 +17,9 @@
 //! PE[p, 2i] = sin(p / 10000^(2i/d))        PE[p, 2i+1] = cos(p / 10000^(2i/d))
 //! ```
 //!
-//! A block is `x + Attention(norm(x))`, then `x + W₂·gelu(W₁·norm(x))`; blocks are repeated, and the last vector of a
-//! stretch, times the head, gives the logits of the next character. (The largest GPT-3 is this with width 12,288 and 96
-//! heads of 128 in 96 blocks.)
+//! A block (`gpt/transformer.rs`) is `x + Attention(norm(x))`, then `x + W₂·gelu(W₁·norm(x))`; blocks are repeated, and the
+//! last vector of a stretch, times the head, gives the logits of the next character. (The largest GPT-3 is this with width
+//! 12,288 and 96 heads of 128 in 96 blocks.)
 //!
 //! Writing asks for one new position at a time. Keys and values of the positions before never change, so they are kept in
 //! a cache and only the new one is computed: the work for a character falls from all `t` positions to one.

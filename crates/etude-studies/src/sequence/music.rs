@@ -24,7 +24,7 @@
 //! so nothing is read twice. A framework with fixed shapes rebuilds the model with batch 1 for this; here shapes are free.
 //!
 //! What it writes is judged twice: by the loss on tunes it never saw, beside an n-gram model's, and by a reader of ABC
-//! that wants a head, a key and bars as long as the metre says.
+//! that wants a head, a key and bars as long as the metre says. `music/score.rs` draws one and plays it.
 
 mod score;
 
