@@ -1,15 +1,15 @@
 //! The convolutions of known networks against their floor, as a table for docs/performance.md:
 //! `cargo bench -p etude-kernels --bench convolutions -- [--exact] [--one] [--forward] [--input] [--weight] [part of a name …]`.
 //!
-//! Each figure is the share of the roof that was reached: the floor (`Peak::floor`, of the peak and bandwidths measured in
-//! this run with as many threads) over the median time. Operations are those of the direct convolution, so Winograd's way
-//! can be above 100 %. `--exact` does without it, `--one` leaves out the figures of all threads, and the others choose
-//! what is measured: the forward pass, the gradient of the input, the gradient of the weights; all of them otherwise.
+//! Each figure is the share of the roof that was reached (`roof/mod.rs`) on one thread and on all. Operations are those of the
+//! direct convolution, so Winograd's way can be above 100 %. `--exact` does without it, `--one` leaves out the figures of all
+//! threads, and the others choose what is measured: the forward pass, the gradient of the input, the gradient of the weights;
+//! all of them otherwise.
+
+mod roof;
 
 use etude_kernels::conv::{self, ConvGeometry};
-use etude_kernels::threads::{set_threads, threads};
-use etude_kernels::{Cost, Peak, cpu};
-use std::time::{Duration, Instant};
+use etude_kernels::{Cost, Peak};
 
 /// Name, batch, channels in and out, groups, size of the (square) input, kernel, stride.
 type Row = (&'static str, usize, [usize; 2], usize, usize, usize, usize);
@@ -95,21 +95,8 @@ fn main() {
     let parts: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
     let chosen = ["--forward", "--input", "--weight"].map(has);
     let chosen = if chosen.contains(&true) { chosen } else { [true; 3] };
-    let all = if has("--one") { 1 } else { threads() };
-    let counts: Vec<usize> = if all > 1 { vec![1, all] } else { vec![1] };
-    let peaks: Vec<Peak> = counts.iter().map(|&count| with_threads(count, Peak::measure)).collect();
-    for peak in &peaks {
-        let levels: Vec<_> = peak
-            .levels
-            .iter()
-            .map(|level| format!("{} {:.0}", level.name, level.copy.max(level.triad) / 1e9))
-            .collect();
-        let (threads, arithmetic, levels) = (peak.threads, peak.arithmetic / 1e9, levels.join(", "));
-        println!("{}, {threads} threads: {arithmetic:.0} GFLOP/s; GB/s: {levels}", cpu::instruction_set());
-    }
-    println!(
-        "\n| convolution | batch | channels | size | GFLOP | floor | forward | input gradient | weight gradient |"
-    );
+    let peaks = roof::measure(has("--one"));
+    println!("| convolution | batch | channels | size | GFLOP | floor | forward | input gradient | weight gradient |");
     println!("|---|---|---|---|---|---|---|---|---|");
     for row in ROWS {
         let line = format!("{} | {} | {} → {} | {}²", row.0, row.1, row.2[0], row.2[1], row.4);
@@ -119,13 +106,6 @@ fn main() {
     }
 }
 
-fn with_threads<R>(count: usize, work: impl FnOnce() -> R) -> R {
-    set_threads(count);
-    let result = work();
-    set_threads(0);
-    result
-}
-
 /// Prints one line of the table: in each cell the shares of the roof on one thread and on all.
 fn measure(line: &str, g: &ConvGeometry, peaks: &[Peak], chosen: [bool; 3]) {
     let values = |count: usize| (0..count).map(|i| (i % 4001) as f32 * 1e-3 - 2.0).collect::<Vec<f32>>();
@@ -133,35 +113,16 @@ fn measure(line: &str, g: &ConvGeometry, peaks: &[Peak], chosen: [bool; 3]) {
     let (mut y, mut gx, mut gw) = (gy.clone(), x.clone(), w.clone());
     let cost = Cost { operations: 2 * g.multiply_adds() as u64, bytes: 4 * (x.len() + w.len() + y.len()) as u64 };
     let mut cells = [String::new(), String::new(), String::new()];
-    for peak in peaks {
-        let floor = peak.floor(cost);
-        let works: [&mut dyn FnMut(); 3] =
-            [&mut || conv::forward(g, &x, &w, &mut y), &mut || conv::input_gradient(g, &gy, &w, &mut gx), &mut || {
-                conv::weight_gradient(g, &x, &gy, &mut gw)
-            }];
-        for ((cell, work), chosen) in cells.iter_mut().zip(works).zip(chosen) {
-            if chosen {
-                let time = with_threads(peak.threads, || median(work));
-                let gap = if cell.is_empty() { "" } else { ", " };
-                *cell += &format!("{gap}{:.0} %", 100.0 * floor / time);
-            }
+    let works: [&mut dyn FnMut(); 3] =
+        [&mut || conv::forward(g, &x, &w, &mut y), &mut || conv::input_gradient(g, &gy, &w, &mut gx), &mut || {
+            conv::weight_gradient(g, &x, &gy, &mut gw)
+        }];
+    for ((cell, work), chosen) in cells.iter_mut().zip(works).zip(chosen) {
+        if chosen {
+            *cell = roof::shares(peaks, cost, work);
         }
     }
-    let peak = &peaks[0];
-    let arithmetic = cost.operations as f64 / peak.arithmetic;
-    let bound = if peak.floor(cost) > arithmetic { "bytes" } else { "arithmetic" };
+    let arithmetic = cost.operations as f64 / peaks[0].arithmetic;
+    let bound = if peaks[0].floor(cost) > arithmetic { "bytes" } else { "arithmetic" };
     println!("| {line} | {:.2} | {bound} | {} |", cost.operations as f64 / 1e9, cells.join(" | "));
-}
-
-/// The median time of calls for a twentieth of a second, at least three, in seconds.
-fn median(mut work: impl FnMut()) -> f64 {
-    work();
-    let (start, mut times) = (Instant::now(), vec![]);
-    while times.len() < 3 || start.elapsed() < Duration::from_millis(50) {
-        let began = Instant::now();
-        work();
-        times.push(began.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }

@@ -1,0 +1,65 @@
+//! What a kernel reached of the roof: the floor (`Peak::floor`, of the peak and bandwidths measured in this run with as many
+//! threads) over the median time, on one thread and on all. Clocks change within seconds, so the arithmetic peak is measured
+//! anew before each figure.
+
+use etude_kernels::peak::Level;
+use etude_kernels::threads::{parallel, set_threads, threads};
+use etude_kernels::{Cost, Peak, cpu};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// The roofs of one thread and, unless `one`, of all.
+pub fn measure(one: bool) -> Vec<Peak> {
+    let counts = if one || threads() == 1 { vec![1] } else { vec![1, threads()] };
+    let peaks: Vec<Peak> = counts.into_iter().map(|count| with_threads(count, Peak::measure)).collect();
+    for peak in &peaks {
+        let level = |level: &Level| format!("{} {:.0}", level.name, level.copy.max(level.triad) / 1e9);
+        let levels = peak.levels.iter().map(level).collect::<Vec<_>>().join(", ");
+        let (threads, arithmetic) = (peak.threads, peak.arithmetic / 1e9);
+        println!(
+            "- {threads} thread{}, {}: {arithmetic:.0} GFLOP/s; GB/s: {levels}",
+            if threads > 1 { "s" } else { "" },
+            cpu::instruction_set()
+        );
+    }
+    println!();
+    peaks
+}
+
+/// The cell of a table: the share of each roof that `work` reached.
+pub fn shares(peaks: &[Peak], cost: Cost, mut work: impl FnMut()) -> String {
+    let share = |peak: &Peak| {
+        with_threads(peak.threads, || {
+            let now = Peak { arithmetic: arithmetic(peak.threads), ..peak.clone() };
+            format!("{:.0} %", 100.0 * now.floor(cost) / median(&mut work))
+        })
+    };
+    peaks.iter().map(share).collect::<Vec<_>>().join(", ")
+}
+
+/// Multiply-adds in registers on every thread: operations a second.
+fn arithmetic(threads: usize) -> f64 {
+    const ROUNDS: usize = 1 << 15;
+    let work = || parallel(threads, |_| _ = black_box(cpu::multiply_adds(black_box(ROUNDS))));
+    (threads * ROUNDS * cpu::OPERATIONS_PER_ROUND) as f64 / median(work)
+}
+
+fn with_threads<R>(count: usize, work: impl FnOnce() -> R) -> R {
+    set_threads(count);
+    let result = work();
+    set_threads(0);
+    result
+}
+
+/// The median time of calls for a twentieth of a second, at least three, in seconds.
+pub fn median(mut work: impl FnMut()) -> f64 {
+    work();
+    let (start, mut times) = (Instant::now(), vec![]);
+    while times.len() < 3 || start.elapsed() < Duration::from_millis(50) {
+        let began = Instant::now();
+        work();
+        times.push(began.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
