@@ -1,4 +1,4 @@
-//! The convolutions of known networks against their floor, as a table for docs/performance.md:
+//! The convolutions of known networks against their floor, as a table for docs/kernels.md:
 //! `cargo bench -p etude-kernels --bench convolutions -- [--exact] [--one] [--forward] [--input] [--weight] [part of a name …]`.
 //!
 //! Each figure is the share of the roof that was reached (`roof/mod.rs`) on one thread and on all. Operations are those of the
