@@ -6,12 +6,13 @@
 //! weights are computed again. The bits do not depend on how queries are cut into tasks: a row meets the keys in
 //! blocks of `KEYS`, and forbidden ones add an exact 0.
 
-use crate::cpu::{self, TileShape, Vector, Work};
+use crate::Float;
+use crate::cpu::{self, TileShape, Vector, Work, caches};
+use crate::lanes::{self, Dot, SIDE, Sum, exp};
 use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel};
-use crate::{DType, Float, math};
 use std::ops::Range;
 
 /// Sizes of q `[batch, heads, queries, width]`, k `[batch, heads, keys, width]` and v `[batch, heads, keys, values]`.
@@ -198,11 +199,13 @@ pub(crate) fn forward_body<T: Float>(
         scratch::with(Purpose::Partial, sizes.iter().sum(), |room| {
             let [turned_keys, packed_values, scores, top, sum] = cut(room, sizes);
             let ((q_row, q_step), (k_row, k_step), (v_row, v_step)) = (q.steps(), k.steps(), v.steps());
-            // SAFETY: the head's elements lie inside their data, as checked; the room is as large as packing wants.
-            unsafe {
-                pack::right(width, reach, k.head(b, h), k_step, k_row, turned_keys.as_mut_ptr());
-                pack::right(reach, values, v.head(b, h), v_row, v_step, packed_values.as_mut_ptr());
-            }
+            // SAFETY: the head's elements lie inside their data, as checked.
+            let (turned_keys, values_right) = unsafe {
+                (
+                    Right::packed(width, reach, k.head(b, h), k_step, k_row, turned_keys),
+                    Right::in_place(reach, values, v.head(b, h), v_row, v_step, KEYS, packed_values),
+                )
+            };
             for start in (first..end).step_by(QUERIES) {
                 let rows = QUERIES.min(end - start);
                 let queries_here = start..start + rows;
@@ -216,9 +219,9 @@ pub(crate) fn forward_body<T: Float>(
                     let out = out.at(((b * queries + start) * heads + h) * values);
                     for first_key in (0..reach).step_by(KEYS) {
                         let count = KEYS.min(reach - first_key);
-                        let panels = turned_keys.as_ptr().add(first_key * width);
-                        let product = Product { rows, depth: width, columns: count, wide, stripe: width * wide };
-                        product.run(q, q_row, q_step, panels, scores.as_mut_ptr(), KEYS, false);
+                        let product = Product { rows, depth: width, columns: count };
+                        let right = turned_keys.column(first_key);
+                        product.run(q, q_row, q_step, right, scores.as_mut_ptr(), KEYS, false);
                         cpu::run(Softmax {
                             tile: Tile::new(what, b, h, queries_here.clone(), first_key..first_key + count),
                             scores: scores.as_mut_ptr(),
@@ -228,10 +231,9 @@ pub(crate) fn forward_body<T: Float>(
                             out_row: heads * values,
                             values,
                         });
-                        let panels = packed_values.as_ptr().add(first_key * wide);
-                        let stripe = packed_values.len() / values.div_ceil(wide).max(1);
-                        let product = Product { rows, depth: count, columns: values, wide, stripe };
-                        product.run(scores.as_ptr(), KEYS as isize, 1, panels, out, heads * values, first_key > 0);
+                        let product = Product { rows, depth: count, columns: values };
+                        let right = values_right.line(first_key);
+                        product.run(scores.as_ptr(), KEYS as isize, 1, right, out, heads * values, first_key > 0);
                     }
                     let log_sums = log_sums.at((b * heads + h) * queries + start);
                     for row in 0..rows {
@@ -260,34 +262,94 @@ fn cut<T, const N: usize>(mut room: &mut [T], sizes: [usize; N]) -> [&mut [T]; N
     })
 }
 
-/// `c[rows, columns] (+)= a[rows, depth] · b`, where `b` is packed in strips `stripe` elements apart.
+/// A right side in strips of a tile's columns: element (p, j) of strip s lies at `s · strip + p · step + j`.
+#[derive(Clone, Copy)]
+struct Right<T> {
+    data: *const T,
+    strip: usize,
+    step: isize,
+}
+
+impl<T: Float> Right<T> {
+    /// A right side `[depth, columns]`, packed into `room`.
+    ///
+    /// # Safety
+    /// The source must be valid for the sizes and strides.
+    unsafe fn packed(
+        depth: usize,
+        columns: usize,
+        source: *const T,
+        step: isize,
+        column: isize,
+        room: &mut [T],
+    ) -> Right<T> {
+        let wide = TileShape::of::<T>().columns;
+        assert!(room.len() >= depth * packed(columns, wide), "room for whole strips");
+        // SAFETY: the caller's promise; there is room.
+        unsafe { pack::right(depth, columns, source, step, column, room.as_mut_ptr()) };
+        Right { data: room.as_ptr(), strip: depth * wide, step: wide as isize }
+    }
+
+    /// The same where it lies if its lines are whole vectors, and `block` of them, as many as are read together, stay in the
+    /// first-level cache beside each other; else packed.
+    ///
+    /// # Safety
+    /// The source must be valid for the sizes and strides as long as the result is used.
+    unsafe fn in_place(
+        depth: usize,
+        columns: usize,
+        source: *const T,
+        step: isize,
+        column: isize,
+        block: usize,
+        room: &mut [T],
+    ) -> Right<T> {
+        let TileShape { columns: wide, lanes, .. } = TileShape::of::<T>();
+        let apart = step.unsigned_abs() * size_of::<T>();
+        if column == 1 && columns.is_multiple_of(lanes) && caches::first_level_holds(block.min(depth), apart) {
+            return Right { data: source, strip: wide, step };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { Right::packed(depth, columns, source, step, column, room) }
+    }
+
+    /// From line `line` of the depth on.
+    fn line(self, line: usize) -> Right<T> {
+        Right { data: self.data.wrapping_offset(line as isize * self.step), ..self }
+    }
+
+    /// From column `column` on, which begins a strip.
+    fn column(self, column: usize) -> Right<T> {
+        Right { data: self.data.wrapping_add(column / TileShape::of::<T>().columns * self.strip), ..self }
+    }
+}
+
+/// Sizes of a product `c[rows, columns] (+)= a[rows, depth] · b[depth, columns]`.
 struct Product {
     rows: usize,
     depth: usize,
     columns: usize,
-    wide: usize,
-    stripe: usize,
 }
 
 impl Product {
     /// # Safety
-    /// `a` and `c` must be valid for the sizes and strides, `b` for all strips; `c` must not overlap the others.
+    /// `a`, `b` and `c` must be valid for the sizes and strides; `c` must not overlap the others.
     unsafe fn run<T: Float>(
         &self,
         a: *const T,
         a_row: isize,
         a_step: isize,
-        b: *const T,
+        right: Right<T>,
         c: *mut T,
         c_row: usize,
         add: bool,
     ) {
-        let Product { rows, depth, columns, wide, stripe } = *self;
-        let a_strip = TileShape::of::<T>().rows as isize * a_row;
-        for (strip, first) in (0..columns).step_by(wide).enumerate() {
-            let (b, c) = (b.wrapping_add(strip * stripe), c.wrapping_add(first));
+        let Product { rows, depth, columns } = *self;
+        let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+        let (a_strip, b_step) = (tall as isize * a_row, right.step);
+        for first in (0..columns).step_by(wide) {
+            let (b, c) = (right.column(first).data, c.wrapping_add(first));
             let columns = wide.min(columns - first);
-            let b_step = wide as isize;
             // SAFETY: the caller's promise.
             unsafe { Strip { rows, depth, columns, a, a_row, a_strip, a_step, b, b_step, c, c_row, add }.compute() };
         }
@@ -326,63 +388,50 @@ impl<T: Float> Tile<T> {
         (self.queries.start + row + 1).saturating_sub(self.keys.start).min(self.keys.len())
     }
 
-    /// The scores of some keys from products: scaled, masked, −∞ from `limit` on.
+    /// Makes the products of row `row` scores, scaled and masked, and returns how many keys the row may look at by the
+    /// causal rule; what stands behind them stays.
     ///
     /// # Safety
-    /// The mask's elements of this row and of the tile's keys must be there.
+    /// `line` must hold the tile's keys, and the mask's elements of this row and of these keys must be there.
     #[inline(always)]
-    unsafe fn scores(&self, products: &[T; SIDE], row: usize, at: usize, limit: usize) -> [T; SIDE] {
-        let mut scores = [T::ZERO; SIDE];
-        for j in 0..SIDE {
-            scores[j] = if at + j < limit { products[j] * self.scale } else { T::NEG_INFINITY };
-        }
+    unsafe fn scores(&self, line: *mut T, row: usize) -> usize {
+        let limit = self.limit(row);
+        // SAFETY: the caller's promise; there are no more than the tile's keys.
+        let line = unsafe { std::slice::from_raw_parts_mut(line, limit) };
+        line.iter_mut().for_each(|score| *score = *score * self.scale);
         let query = (self.queries.start + row) as isize;
-        for j in 0..SIDE.min(limit.saturating_sub(at)) {
-            let key = (self.keys.start + at + j) as isize;
-            // SAFETY: the caller's promise; the key lies before `limit`, inside the tile.
+        for (key, score) in line.iter_mut().enumerate() {
+            let key = (self.keys.start + key) as isize;
+            // SAFETY: the caller's promise.
             unsafe {
                 match self.mask {
                     HeadMask::None => break,
                     HeadMask::Allowed(mask, (row, column)) => {
                         if *mask.offset(query * row + key * column) == 0 {
-                            scores[j] = T::NEG_INFINITY;
+                            *score = T::NEG_INFINITY;
                         }
                     }
-                    HeadMask::Added(mask, (row, column)) => scores[j] += *mask.offset(query * row + key * column),
+                    HeadMask::Added(mask, (row, column)) => *score += *mask.offset(query * row + key * column),
                 }
             }
         }
-        scores
+        limit
     }
 }
 
-/// Elements that are worked on at once: as many as the widest vector holds.
-const SIDE: usize = 16;
-
+/// Scores of the keys before `limit` become `exp(score − shift)`, those of the others up to `keys` become 0.
+///
+/// # Safety
+/// `line` must hold whole vectors of so many keys.
 #[inline(always)]
-fn exp<T: Float, const FMA: bool>(x: T) -> T {
-    match T::DTYPE {
-        DType::F32 => bytemuck::cast(math::exp::<FMA>(bytemuck::cast(x))),
-        _ => x.exp(),
+unsafe fn exponentials<T: Float, V: Vector<T>>(line: *mut T, limit: usize, shift: T, keys: usize) {
+    // SAFETY: the caller's promise.
+    let line = unsafe { std::slice::from_raw_parts_mut(line, keys.next_multiple_of(SIDE)) };
+    let whole = limit.next_multiple_of(SIDE);
+    for block in line[..whole].as_chunks_mut::<SIDE>().0 {
+        block.iter_mut().for_each(|score| *score = exp::<T, V>(*score - shift));
     }
-}
-
-/// The sum of all lanes, by halves.
-#[inline(always)]
-fn fold<T: Float>(mut lanes: [T; SIDE], of: impl Fn(T, T) -> T) -> T {
-    let mut half = SIDE / 2;
-    while half > 0 {
-        for j in 0..half {
-            lanes[j] = of(lanes[j], lanes[j + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
-
-#[inline(always)]
-fn larger<T: Float>(a: T, b: T) -> T {
-    if b > a { b } else { a }
+    line[limit..keys.max(whole)].fill(T::ZERO);
 }
 
 /// A tile's products become weights `exp(score − top)`; the rows' largest scores, sums and outputs so far are brought to
@@ -401,60 +450,27 @@ struct Softmax<T> {
 unsafe impl<T: Float> Work<T> for Softmax<T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        // SAFETY: the caller's promise.
-        unsafe { if V::FUSED { self.compute::<true>() } else { self.compute::<false>() } }
-    }
-}
-
-impl<T: Float> Softmax<T> {
-    #[inline(always)]
-    unsafe fn compute<const FMA: bool>(self) {
-        let blocks = self.tile.keys.len().div_ceil(SIDE);
         for row in 0..self.tile.queries.len() {
             // SAFETY: the row lies inside the tile, whose rows are whole blocks; the others have as many rows.
-            let (line, top, sum) = unsafe {
-                let line = std::slice::from_raw_parts_mut(self.scores.add(row * KEYS).cast::<[T; SIDE]>(), blocks);
-                (line, &mut *self.top.add(row), &mut *self.sum.add(row))
-            };
-            let limit = self.tile.limit(row);
-            let mut tops = [T::NEG_INFINITY; SIDE];
-            // Blocks in which nothing is forbidden, by far the most.
-            let free = if let HeadMask::None = self.tile.mask { limit / SIDE } else { 0 };
-            for scores in &mut line[..free] {
-                for j in 0..SIDE {
-                    scores[j] = scores[j] * self.tile.scale;
-                    tops[j] = larger(tops[j], scores[j]);
-                }
-            }
-            for (block, scores) in line.iter_mut().enumerate().skip(free) {
-                // SAFETY: the mask covers the tile.
-                *scores = unsafe { self.tile.scores(scores, row, block * SIDE, limit) };
-                for j in 0..SIDE {
-                    tops[j] = larger(tops[j], scores[j]);
-                }
-            }
-            let new = larger(*top, fold(tops, larger));
-            // Where nothing could be seen so far, there is nothing to subtract.
-            let shift = if new == T::NEG_INFINITY { T::ZERO } else { new };
-            let mut sums = [T::ZERO; SIDE];
-            for scores in line.iter_mut() {
-                for j in 0..SIDE {
-                    scores[j] = exp::<T, FMA>(scores[j] - shift);
-                    sums[j] += scores[j];
-                }
-            }
-            let before = exp::<T, FMA>(*top - shift);
-            if self.tile.keys.start > 0 && before != T::ONE {
-                for e in 0..self.values {
-                    // SAFETY: the row of the output has `values` elements.
-                    unsafe {
+            unsafe {
+                let (line, top, sum) = (self.scores.add(row * KEYS), &mut *self.top.add(row), &mut *self.sum.add(row));
+                let limit = self.tile.scores(line, row);
+                let largest = lanes::maximum::<T, V>(limit, line);
+                let new = if largest > *top { largest } else { *top };
+                // Where nothing could be seen so far, there is nothing to subtract.
+                let shift = if new == T::NEG_INFINITY { T::ZERO } else { new };
+                exponentials::<T, V>(line, limit, shift, self.tile.keys.len());
+                let here = lanes::sums::<T, V, 1>(limit, Sum(line))[0];
+                let before = if *top == new { T::ONE } else { exp::<T, V>(*top - shift) };
+                if self.tile.keys.start > 0 && before != T::ONE {
+                    for e in 0..self.values {
                         let value = self.out.add(row * self.out_row + e);
                         *value = *value * before;
                     }
                 }
+                *sum = *sum * before + here;
+                *top = new;
             }
-            *sum = *sum * before + fold(sums, |a, b| a + b);
-            *top = new;
         }
     }
 }
@@ -570,15 +586,19 @@ impl<T: Float> Job<'_, T> {
             // SAFETY: these rows of this head belong to this task alone, and lie inside the output.
             rows.for_each(|row| unsafe { std::slice::from_raw_parts_mut(to(row), width) }.fill(T::ZERO));
         };
-        if of_queries {
-            clear(queries.clone(), &gq, width);
-        }
-        if of_keys {
-            clear(keys.clone(), &gk, width);
-            clear(keys.clone(), &gv, values);
-        }
+        let all = keys.clone();
         let keys = keys.start..keys.end.min(self.what.reach(queries.end));
-        if queries.is_empty() || keys.is_empty() {
+        let nothing = queries.is_empty() || keys.is_empty();
+        // What every block of queries adds to is written by the first, unless the causal rule leaves out some of it.
+        let cleared = nothing || self.what.causal;
+        if of_keys && cleared {
+            clear(all.clone(), &gk, width);
+            clear(all, &gv, values);
+        }
+        if nothing {
+            if of_queries {
+                clear(queries, &gq, width);
+            }
             return;
         }
         let (rows, columns) = (queries.len(), keys.len());
@@ -601,18 +621,16 @@ impl<T: Float> Job<'_, T> {
             let k = self.k.head(b, h).wrapping_offset(keys.start as isize * k_row);
             let v = self.v.head(b, h).wrapping_offset(keys.start as isize * v_row);
             let g = self.g.head(b, h).wrapping_offset(queries.start as isize * g_row);
-            // SAFETY: the head's elements lie inside their data, as checked; the room is as large as packing wants.
-            unsafe {
-                pack::right(width, columns, k, k_step, k_row, turned_keys.as_mut_ptr());
-                pack::right(values, columns, v, v_step, v_row, turned_values.as_mut_ptr());
-                if of_queries {
-                    pack::right(columns, width, k, k_row, k_step, packed_keys.as_mut_ptr());
-                }
-                if of_keys {
-                    pack::right(rows, width, q, q_row, q_step, packed_queries.as_mut_ptr());
-                    pack::right(rows, values, g, g_row, g_step, packed_g.as_mut_ptr());
-                }
-            }
+            // SAFETY: the head's elements lie inside their data, as checked.
+            let [turned_keys, turned_values, keys_right, queries_right, g_right] = unsafe {
+                [
+                    Right::packed(width, columns, k, k_step, k_row, turned_keys),
+                    Right::packed(values, columns, v, v_step, v_row, turned_values),
+                    Right::in_place(columns, width, k, k_row, k_step, KEYS, packed_keys),
+                    Right::in_place(rows, width, q, q_row, q_step, QUERIES, packed_queries),
+                    Right::in_place(rows, values, g, g_row, g_step, QUERIES, packed_g),
+                ]
+            };
             // How much a row's gradient goes along its output: what the softmax takes from every slope. Where a tile holds
             // all keys, it knows by itself.
             let whole = all_keys <= KEYS;
@@ -638,17 +656,14 @@ impl<T: Float> Job<'_, T> {
                     let count = keys_here.len();
                     let (q, g) = (q.wrapping_offset(start as isize * q_row), g.wrapping_offset(start as isize * g_row));
                     let (weights, slopes) = (weights.as_mut_ptr(), slopes.as_mut_ptr());
-                    let product = |rows, depth, columns, stripe| Product { rows, depth, columns, wide, stripe };
+                    let product = |rows, depth, columns| Product { rows, depth, columns };
                     let ld = KEYS as isize;
-                    // SAFETY: tiles have room for a block; packed sides were just filled; rows of the outputs that are
-                    // added to belong to this task alone.
+                    // SAFETY: tiles have room for a block; rows of the outputs that are written belong to this task alone.
                     unsafe {
-                        let side = turned_keys.as_ptr().add(first_key * width);
-                        product(rows_here, width, count, width * wide)
-                            .run(q, q_row, q_step, side, weights, KEYS, false);
-                        let side = turned_values.as_ptr().add(first_key * values);
-                        product(rows_here, values, count, values * wide)
-                            .run(g, g_row, g_step, side, slopes, KEYS, false);
+                        let right = turned_keys.column(first_key);
+                        product(rows_here, width, count).run(q, q_row, q_step, right, weights, KEYS, false);
+                        let right = turned_values.column(first_key);
+                        product(rows_here, values, count).run(g, g_row, g_step, right, slopes, KEYS, false);
                         cpu::run(Slopes {
                             tile: Tile::new(self.what, b, h, queries_here.clone(), keys_here.clone()),
                             weights,
@@ -657,20 +672,16 @@ impl<T: Float> Job<'_, T> {
                             along: (!whole).then(|| &along[start..start + rows_here]),
                         });
                         if of_keys {
-                            let side = packed_g.as_ptr().add(start * wide);
-                            let to = gv(keys_here.start);
-                            let line = self.targets[2].line;
-                            product(count, rows_here, values, rows * wide).run(weights, 1, ld, side, to, line, true);
-                            let side = packed_queries.as_ptr().add(start * wide);
-                            let to = gk(keys_here.start);
-                            let line = self.targets[1].line;
-                            product(count, rows_here, width, rows * wide).run(slopes, 1, ld, side, to, line, true);
+                            let (add, to, line) = (cleared || start > 0, gv(keys_here.start), self.targets[2].line);
+                            product(count, rows_here, values).run(weights, 1, ld, g_right.line(start), to, line, add);
+                            let (to, line) = (gk(keys_here.start), self.targets[1].line);
+                            let right = queries_right.line(start);
+                            product(count, rows_here, width).run(slopes, 1, ld, right, to, line, add);
                         }
                         if of_queries {
-                            let side = packed_keys.as_ptr().add(first_key * wide);
-                            let to = gq(queries_here.start);
-                            let line = self.targets[0].line;
-                            product(rows_here, count, width, columns * wide).run(slopes, ld, 1, side, to, line, true);
+                            let (to, line) = (gq(queries_here.start), self.targets[0].line);
+                            let right = keys_right.line(first_key);
+                            product(rows_here, count, width).run(slopes, ld, 1, right, to, line, first_key > 0);
                         }
                     }
                 }
@@ -694,38 +705,25 @@ struct Slopes<'a, T> {
 unsafe impl<T: Float> Work<T> for Slopes<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        // SAFETY: the caller's promise.
-        unsafe { if V::FUSED { self.compute::<true>() } else { self.compute::<false>() } }
-    }
-}
-
-impl<T: Float> Slopes<'_, T> {
-    #[inline(always)]
-    unsafe fn compute<const FMA: bool>(self) {
-        let blocks = self.tile.keys.len().div_ceil(SIDE);
+        let keys = self.tile.keys.len();
         for row in 0..self.tile.queries.len() {
-            // SAFETY: the row lies inside both tiles, whose rows are whole blocks.
-            let (weights, slopes) = unsafe {
-                let line =
-                    |tile: *mut T| std::slice::from_raw_parts_mut(tile.add(row * KEYS).cast::<[T; SIDE]>(), blocks);
-                (line(self.weights), line(self.slopes))
-            };
-            let (limit, log_sum) = (self.tile.limit(row), self.log_sums[row]);
-            let mut sums = [T::ZERO; SIDE];
-            for (block, (weights, slopes)) in weights.iter_mut().zip(&*slopes).enumerate() {
-                // SAFETY: the mask covers the tile.
-                let scores = unsafe { self.tile.scores(weights, row, block * SIDE, limit) };
-                for j in 0..SIDE {
-                    weights[j] = exp::<T, FMA>(scores[j] - log_sum);
-                    // Behind the limit stand leftovers.
-                    sums[j] += if block * SIDE + j < limit { weights[j] * slopes[j] } else { T::ZERO };
+            // SAFETY: the row lies inside both tiles, whose rows are whole blocks; the mask covers the tile.
+            unsafe {
+                let (weights, slopes) = (self.weights.add(row * KEYS), self.slopes.add(row * KEYS));
+                let limit = self.tile.scores(weights, row);
+                exponentials::<T, V>(weights, limit, self.log_sums[row], keys);
+                let along = match self.along {
+                    Some(along) => along[row],
+                    None => lanes::sums::<T, V, 1>(limit, Dot(slopes, weights))[0],
+                };
+                let (along, scale) = (V::splat(along), V::splat(self.tile.scale));
+                for at in (0..limit).step_by(V::LANES) {
+                    // What stands behind the keys, in the last vector, is nobody's.
+                    let slope = V::load(slopes.add(at)).sub(along).mul(scale);
+                    V::load(weights.add(at)).mul(slope).store(slopes.add(at));
                 }
-            }
-            let along = self.along.map_or_else(|| fold(sums, |a, b| a + b), |along| along[row]);
-            for (weights, slopes) in weights.iter().zip(slopes) {
-                for j in 0..SIDE {
-                    slopes[j] = weights[j] * (slopes[j] - along) * self.tile.scale;
-                }
+                // The gradients of keys that this query may not look at.
+                (limit..keys).for_each(|key| *slopes.add(key) = T::ZERO);
             }
         }
     }

@@ -17,6 +17,7 @@ pub mod ctc;
 pub mod element;
 pub mod index;
 mod instances;
+mod lanes;
 mod lines;
 pub mod math;
 pub mod matmul;

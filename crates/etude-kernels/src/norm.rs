@@ -4,7 +4,8 @@
 //! a mean far larger than the deviation costs no digits.
 
 use crate::Float;
-use crate::softmax::has_avx2_fma;
+use crate::cpu::{self, Vector, Work, has_avx2};
+use crate::lanes::{Deviations, Moments, Sum, sums};
 use crate::threads::{SendPointer, parallel};
 
 /// Elements a task handles at least, where there are that many.
@@ -42,70 +43,40 @@ pub(crate) fn layer_norm_statistics_body<T: Float>(
         // SAFETY: each task has rows of its own, which lie inside the outputs by the asserts above.
         let [mean, inverse_std] = unsafe { [part(&outs[0], first, count), part(&outs[1], first, count)] };
         let x = &x[first * width..][..count * width];
-        #[cfg(target_arch = "x86_64")]
-        if has_avx2_fma() {
-            // SAFETY: the processor has what the function is compiled for.
-            unsafe { row_statistics_avx2(width, epsilon, x, mean, inverse_std) };
-            return;
-        }
-        row_statistics(width, epsilon, x, mean, inverse_std);
+        // SAFETY: the slices are rows of `width` and numbers for as many rows.
+        unsafe { cpu::run(RowStatistics { width, epsilon, x, mean, inverse_std }) };
     });
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn row_statistics_avx2<T: Float>(width: usize, epsilon: f64, x: &[T], mean: &mut [T], inverse_std: &mut [T]) {
-    row_statistics(width, epsilon, x, mean, inverse_std);
+/// The statistics of some rows.
+struct RowStatistics<'a, T> {
+    width: usize,
+    epsilon: f64,
+    x: &'a [T],
+    mean: &'a mut [T],
+    inverse_std: &'a mut [T],
 }
 
-#[inline(always)]
-fn row_statistics<T: Float>(width: usize, epsilon: f64, x: &[T], mean: &mut [T], inverse_std: &mut [T]) {
-    let per_element = T::from_f64(1.0 / width as f64);
-    for r in 0..mean.len() {
-        let x = &x[r * width..][..width];
-        // The second pass also corrects the rounding of the first pass's mean.
-        let (sum, _) = sums(x, T::ZERO);
-        let rough = sum * per_element;
-        let (sum, squares) = sums(x, rough);
-        let shift = sum * per_element;
-        let variance = squares * per_element - shift * shift;
-        let variance = if variance < T::ZERO { T::ZERO } else { variance };
-        (mean[r], inverse_std[r]) = (rough + shift, T::ONE / (variance + T::from_f64(epsilon)).sqrt());
-    }
-}
-
-/// Sum and sum of squares of `x − centre`.
-#[inline(always)]
-fn sums<T: Float>(x: &[T], centre: T) -> (T, T) {
-    const WIDE: usize = 2 * LANES;
-    let (mut sum, mut squares) = ([T::ZERO; WIDE], [T::ZERO; WIDE]);
-    let (blocks, rest) = x.as_chunks::<WIDE>();
-    for block in blocks {
-        for j in 0..WIDE {
-            let d = block[j] - centre;
-            sum[j] += d;
-            squares[j] += d * d;
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for RowStatistics<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let RowStatistics { width, epsilon, x, mean, inverse_std } = self;
+        let per_element = T::from_f64(1.0 / width as f64);
+        for r in 0..mean.len() {
+            let x = x[r * width..][..width].as_ptr();
+            // The second pass also corrects the rounding of the first pass's mean.
+            // SAFETY: a row has `width` elements.
+            let (rough, [sum, squares]) = unsafe {
+                let rough = sums::<T, V, 1>(width, Sum(x))[0] * per_element;
+                (rough, sums::<T, V, 2>(width, Deviations(x, rough)))
+            };
+            let shift = sum * per_element;
+            let variance = squares * per_element - shift * shift;
+            let variance = if variance < T::ZERO { T::ZERO } else { variance };
+            (mean[r], inverse_std[r]) = (rough + shift, T::ONE / (variance + T::from_f64(epsilon)).sqrt());
         }
     }
-    for j in 0..rest.len() {
-        let d = rest[j] - centre;
-        sum[j] += d;
-        squares[j] += d * d;
-    }
-    (fold(sum), fold(squares))
-}
-
-/// The sum of all lanes, by halves. `N` is a power of two.
-#[inline(always)]
-fn fold<T: Float, const N: usize>(mut lanes: [T; N]) -> T {
-    let mut half = N / 2;
-    while half > 0 {
-        for j in 0..half {
-            lanes[j] += lanes[j + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
 
 /// The gradients of `(x − mean)/√(variance + epsilon)·gamma + beta` by row, from x and [`layer_norm_statistics`].
@@ -158,13 +129,8 @@ pub(crate) fn layer_norm_backward_body<T: Float>(
             unsafe { (part(&gx_base, range.start, range.len()), part(&partial_base, block * 2 * width, 2 * width)) };
         let (x, gy, statistics) = (&x[range.clone()], &gy[range], first..first + count);
         let (mean, inverse_std) = (&mean[statistics.clone()], &inverse_std[statistics]);
-        #[cfg(target_arch = "x86_64")]
-        if has_avx2_fma() {
-            // SAFETY: the processor has what the function is compiled for.
-            unsafe { layer_gradients_avx2(width, x, gamma, mean, inverse_std, gy, gx, partial) };
-            return;
-        }
-        layer_gradients(width, x, gamma, mean, inverse_std, gy, gx, partial);
+        // SAFETY: the slices are rows of `width` and numbers for as many rows; `partial` has two lines.
+        unsafe { cpu::run(RowGradients { width, x, gamma, mean, inverse_std, gy, gx, partial }) };
     });
     ggamma.fill(T::ZERO);
     gbeta.fill(T::ZERO);
@@ -175,75 +141,49 @@ pub(crate) fn layer_norm_backward_body<T: Float>(
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn layer_gradients_avx2<T: Float>(
-    width: usize,
-    x: &[T],
-    gamma: Option<&[T]>,
-    mean: &[T],
-    inverse_std: &[T],
-    gy: &[T],
-    gx: &mut [T],
-    partial: &mut [T],
-) {
-    layer_gradients(width, x, gamma, mean, inverse_std, gy, gx, partial);
-}
-
 /// The gradients of some rows; adds those of gamma and beta to the two halves of `partial`.
-#[inline(always)]
-fn layer_gradients<T: Float>(
+struct RowGradients<'a, T> {
     width: usize,
-    x: &[T],
-    gamma: Option<&[T]>,
-    mean: &[T],
-    inverse_std: &[T],
-    gy: &[T],
-    gx: &mut [T],
-    partial: &mut [T],
-) {
-    let (ggamma, gbeta) = partial.split_at_mut(width);
-    let gbeta = &mut gbeta[..width];
-    let per_element = T::from_f64(1.0 / width as f64);
-    for r in 0..mean.len() {
-        let (x, gy, gx) = (&x[r * width..][..width], &gy[r * width..][..width], &mut gx[r * width..][..width]);
-        let (centre, inverse) = (mean[r], inverse_std[r]);
-        // gx holds g for the later loops.
-        match gamma {
-            Some(gamma) => {
-                let gamma = &gamma[..width];
-                (0..width).for_each(|i| gx[i] = gy[i] * gamma[i]);
-            }
-            None => gx.copy_from_slice(gy),
-        }
-        for i in 0..width {
-            ggamma[i] += gy[i] * ((x[i] - centre) * inverse);
-            gbeta[i] += gy[i];
-        }
-        let (plain, weighted) = weighted_sums(x, gx, centre);
-        let (plain, slope) = (plain * per_element, weighted * inverse * inverse * per_element);
-        for i in 0..width {
-            gx[i] = inverse * (gx[i] - plain - (x[i] - centre) * slope);
-        }
-    }
+    x: &'a [T],
+    gamma: Option<&'a [T]>,
+    mean: &'a [T],
+    inverse_std: &'a [T],
+    gy: &'a [T],
+    gx: &'a mut [T],
+    partial: &'a mut [T],
 }
 
-/// `Σ g` and `Σ g·(x − centre)`.
-#[inline(always)]
-fn weighted_sums<T: Float>(x: &[T], g: &[T], centre: T) -> (T, T) {
-    let (mut plain, mut weighted) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-    let ((xs, x_rest), (gs, g_rest)) = (x.as_chunks::<LANES>(), g.as_chunks::<LANES>());
-    for (x, g) in xs.iter().zip(gs) {
-        for j in 0..LANES {
-            plain[j] += g[j];
-            weighted[j] += g[j] * (x[j] - centre);
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for RowGradients<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let RowGradients { width, x, gamma, mean, inverse_std, gy, gx, partial } = self;
+        let (ggamma, gbeta) = partial.split_at_mut(width);
+        let gbeta = &mut gbeta[..width];
+        let per_element = T::from_f64(1.0 / width as f64);
+        for r in 0..mean.len() {
+            let (x, gy, gx) = (&x[r * width..][..width], &gy[r * width..][..width], &mut gx[r * width..][..width]);
+            let (centre, inverse) = (mean[r], inverse_std[r]);
+            // gx holds g for the later loops.
+            match gamma {
+                Some(gamma) => {
+                    let gamma = &gamma[..width];
+                    (0..width).for_each(|i| gx[i] = gy[i] * gamma[i]);
+                }
+                None => gx.copy_from_slice(gy),
+            }
+            for i in 0..width {
+                ggamma[i] += gy[i] * ((x[i] - centre) * inverse);
+                gbeta[i] += gy[i];
+            }
+            // SAFETY: a row has `width` elements.
+            let [plain, weighted] = unsafe { sums::<T, V, 2>(width, Moments(gx.as_ptr(), x.as_ptr(), centre)) };
+            let (plain, slope) = (plain * per_element, weighted * inverse * inverse * per_element);
+            for i in 0..width {
+                gx[i] = inverse * (gx[i] - plain - (x[i] - centre) * slope);
+            }
         }
     }
-    for j in 0..x_rest.len() {
-        plain[j] += g_rest[j];
-        weighted[j] += g_rest[j] * (x_rest[j] - centre);
-    }
-    (fold(plain), fold(weighted))
 }
 
 /// Mean and biased variance, `Σ(x − mean)²/n`, of each channel of `[batch, channels, spatial]`; NaN where n is 0.
@@ -398,7 +338,7 @@ impl Layout {
             // SAFETY: columns `left..` of row `block`, at most to the row's end; each task has its own.
             let out = unsafe { part(&base, block * columns + left, band.min(columns - left)) };
             #[cfg(target_arch = "x86_64")]
-            if has_avx2_fma() {
+            if has_avx2() {
                 // SAFETY: the processor has what the function is compiled for.
                 unsafe { sums_avx2::<T, GRADIENT>(self, x, g, centres, rows, left, out) };
                 return;
@@ -448,7 +388,7 @@ impl Layout {
                     weighted[j] += product;
                 }
             }
-            out[0] = [fold(plain), fold(weighted)];
+            out[0] = [plain.iter().sum(), weighted.iter().sum()];
             return;
         }
         let (columns, width) = (self.channels * self.spatial, out.len());
@@ -483,7 +423,7 @@ impl Layout {
             let (x, g) = (&x[task * each..][..out.len()], &g[task * each..][..out.len()]);
             let first = task * each / run;
             #[cfg(target_arch = "x86_64")]
-            if has_avx2_fma() {
+            if has_avx2() {
                 // SAFETY: the processor has what the function is compiled for.
                 unsafe { apply_avx2(run, first, x, g, lines, columns.as_ref(), out) };
                 return;

@@ -103,6 +103,16 @@ impl Vector<f32> for Avx512 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
     }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        // SAFETY: the machine has AVX-512.
+        unsafe {
+            let eight = _mm256_max_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
     // Rows i, i + 4, i + 8 and i + 12 are loaded as the four quarters of one register, which leaves only shuffles inside
     // quarters.
     #[inline(always)]

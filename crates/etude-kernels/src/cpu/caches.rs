@@ -7,8 +7,21 @@ pub(crate) fn size(level: usize) -> Option<usize> {
     property(level, "Unified", "size")?.strip_suffix('K')?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
+/// Bytes of a line.
+const LINE: usize = 64;
+/// Bytes after which lines fall on the same set of the first-level cache.
+const SAME_SET: usize = 4096;
+
+/// Whether the lines at the beginnings of `count` rows, `apart` bytes from each other, stay in the first-level cache
+/// together: those that share a set are no more than it holds.
+pub(crate) fn first_level_holds(count: usize, apart: usize) -> bool {
+    // The distance repeats after so many rows: the powers of two that it lacks to a multiple of `SAME_SET`.
+    let sets = (SAME_SET >> apart.trailing_zeros().min(SAME_SET.trailing_zeros())).min(SAME_SET / LINE);
+    count <= sets.saturating_mul(first_level_ways())
+}
+
 /// How many lines a set of the first-level cache holds: 8 unless the system says otherwise.
-pub(crate) fn first_level_ways() -> usize {
+fn first_level_ways() -> usize {
     static WAYS: OnceLock<usize> = OnceLock::new();
     *WAYS.get_or_init(|| property(1, "Data", "ways_of_associativity").and_then(|ways| ways.parse().ok()).unwrap_or(8))
 }

@@ -353,6 +353,8 @@ mod tests {
                 }
                 let lanes = V::LANES as f64;
                 assert_eq!(a.sum().to_f64(), 3.0 * lanes + lanes * (lanes - 1.0) / 2.0);
+                assert_eq!(a.largest().to_f64(), lanes + 2.0);
+                assert_eq!(V::splat(T::ZERO).sub(a).largest().to_f64(), -3.0);
             }
             let shape = TileShape::of::<T>();
             assert_eq!(shape, TileShape { rows: V::ROWS, columns: 2 * V::LANES, lanes: V::LANES });

@@ -41,6 +41,14 @@ pub trait Vector<T: Float>: Copy {
     unsafe fn sqrt(self) -> Self;
     /// The sum of all lanes, folded in halves.
     unsafe fn sum(self) -> T;
+    /// The largest of all lanes; where one is NaN, any.
+    #[inline(always)]
+    unsafe fn largest(self) -> T {
+        let mut lanes = [T::NEG_INFINITY; TileShape::MAX_LANES];
+        // SAFETY: there is room for all lanes.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        lanes.into_iter().fold(T::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
     /// Transposes a `LANES` × `LANES` block: row `i` is read at `row(i)`, column `j` of the block is written to
     /// `to + j·to_stride`, in ascending `j`.
     #[inline(always)]

@@ -23,8 +23,6 @@ const HALVED_COLUMNS: usize = 512;
 const PACKED_COLUMNS: usize = 256;
 /// Elements of the right side packed at a time.
 const PACKED: usize = 1 << 21;
-/// Rows so many bytes apart share a set of the first-level cache.
-const SAME_SET: usize = 4096;
 
 /// Cuts `depth` into as few equal blocks of at most [`DEPTH`] as possible; their size.
 fn depth_block(depth: usize) -> usize {
@@ -96,8 +94,8 @@ fn part(size: usize, piece: usize, parts: usize, index: usize) -> (usize, usize)
 /// Whether the left side is read where it lies: its rows are contiguous, and those of a tile do not push each other out of
 /// one set of the first-level cache. The bits are the same either way.
 fn in_place<T: Float>(p: &Product<T>) -> bool {
-    let one_set = (p.a_row.unsigned_abs() * size_of::<T>()).is_multiple_of(SAME_SET);
-    p.a_column == 1 && (!one_set || TileShape::of::<T>().rows <= caches::first_level_ways())
+    let apart = p.a_row.unsigned_abs() * size_of::<T>();
+    p.a_column == 1 && caches::first_level_holds(TileShape::of::<T>().rows, apart)
 }
 
 /// One task: rows and columns of the output over the whole depth.
