@@ -1,5 +1,5 @@
-//! Large products: the right side is packed once; the left side is read where it lies if that costs nothing, else each task
-//! packs its rows of it.
+//! Large products: the right side is packed once; the left side is read where it lies if that costs nothing, else it is
+//! packed: by each task for itself, or once for all where several tasks share rows.
 
 use super::kernel::Strip;
 use super::scratch::{self, Purpose};
@@ -49,30 +49,53 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
     let block = depth_block(p.k);
     let blocks = p.k.div_ceil(block);
-    let padded = p.n.div_ceil(wide) * wide;
-    scratch::with(Purpose::Right, padded * p.k, |packed: &mut [T]| {
-        let packed = SendPointer(packed.as_mut_ptr());
-        // Block `i` of the depth starts at `i · block · padded`.
-        let chunk = 8 * wide;
-        let chunks = p.n.div_ceil(chunk);
-        parallel(blocks * chunks, |task| {
-            let (start, column) = (task / chunks * block, task % chunks * chunk);
-            let (depth, width) = (block.min(p.k - start), chunk.min(p.n - column));
-            let part = p.columns(column, width);
-            let source = part.b.wrapping_offset(start as isize * part.b_row);
-            // SAFETY: this block of the source and this piece of the panel, which no other task writes.
+    let (padded, padded_rows) = (p.n.next_multiple_of(wide), p.m.next_multiple_of(tall));
+    let [row_tasks, column_tasks] = cut(p.m, p.n, tall);
+    let shared = column_tasks > 1 && !in_place(p);
+    let size = padded * p.k + if shared { padded_rows * p.k } else { 0 };
+    scratch::with(Purpose::Right, size, |room: &mut [T]| {
+        let (right, left) = room.split_at_mut(padded * p.k);
+        let (right, left) = (SendPointer(right.as_mut_ptr()), SendPointer(left.as_mut_ptr()));
+        // Block `i` of the depth starts at `i · block · padded`, or `padded_rows`.
+        let (chunk, row_chunk) = (8 * wide, pack::STRIPS * tall);
+        let (chunks, row_chunks) = (p.n.div_ceil(chunk), if shared { p.m.div_ceil(row_chunk) } else { 0 });
+        parallel(blocks * (chunks + row_chunks), |task| {
+            let (start, index) = (task % blocks * block, task / blocks);
+            let depth = block.min(p.k - start);
+            // SAFETY: this block of a side and this piece of its panel, which no other task writes.
             unsafe {
-                pack::right(depth, width, source, p.b_row, p.b_column, packed.at(start * padded + column * depth));
+                if let Some(index) = index.checked_sub(chunks) {
+                    let row = index * row_chunk;
+                    let source = p.rows(row, 0).a.wrapping_offset(start as isize * p.a_column);
+                    let panel = left.at(start * padded_rows + row * depth);
+                    pack::left(row_chunk.min(p.m - row), depth, source, p.a_row, p.a_column, panel);
+                } else {
+                    let column = index * chunk;
+                    let source = p.columns(column, 0).b.wrapping_offset(start as isize * p.b_row);
+                    let panel = right.at(start * padded + column * depth);
+                    pack::right(depth, chunk.min(p.n - column), source, p.b_row, p.b_column, panel);
+                }
             }
         });
-        let [row_tasks, column_tasks] = cut(p.m, p.n, tall);
+        let panels = Panels { block, right, padded, left: shared.then_some(left), padded_rows };
         parallel(row_tasks * column_tasks, |task| {
             let (row, rows) = part(p.m, tall, row_tasks, task % row_tasks);
             let (column, width) = part(p.n, wide, column_tasks, task / row_tasks);
-            // SAFETY: this task's rows and columns, which no other task writes; the panel is complete.
-            unsafe { rows_part(p, row, rows, column, width, block, padded, &packed) };
+            // SAFETY: this task's rows and columns, which no other task writes; the panels are complete.
+            unsafe { rows_part(p, row, rows, column, width, &panels) };
         });
     });
+}
+
+/// The packed sides. Block `i` of the depth begins at `i · block` times the side's padded width.
+struct Panels<T> {
+    /// Depth of a block, at most.
+    block: usize,
+    right: SendPointer<T>,
+    padded: usize,
+    /// `None` if each task packs its own rows or reads them where they lie.
+    left: Option<SendPointer<T>>,
+    padded_rows: usize,
 }
 
 /// How many tasks share the rows, and how many the columns.
@@ -98,39 +121,43 @@ fn in_place<T: Float>(p: &Product<T>) -> bool {
     p.a_column == 1 && caches::first_level_holds(TileShape::of::<T>().rows, apart)
 }
 
-/// One task: rows and columns of the output over the whole depth.
+/// One task: rows and columns of the output over the whole depth. `row` begins a tile.
 unsafe fn rows_part<T: Float>(
     p: &Product<T>,
     row: usize,
     rows: usize,
     column: usize,
     width: usize,
-    block: usize,
-    padded: usize,
-    packed: &SendPointer<T>,
+    panels: &Panels<T>,
 ) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+    let Panels { block, ref right, padded, ref left, padded_rows } = *panels;
     let in_place = in_place(p);
-    let size = if in_place { 0 } else { pack::left_size::<T>(rows, block) };
-    scratch::with(Purpose::Left, size, |left: &mut [T]| {
+    let size = if in_place || left.is_some() { 0 } else { pack::left_size::<T>(rows, block) };
+    scratch::with(Purpose::Left, size, |own: &mut [T]| {
         for start in (0..p.k).step_by(block) {
             let depth = block.min(p.k - start);
-            let a = p.a.wrapping_offset(row as isize * p.a_row + start as isize * p.a_column);
-            // SAFETY: the rows lie inside the left side, the strips inside the panel and the output.
+            let source = p.a.wrapping_offset(row as isize * p.a_row + start as isize * p.a_column);
+            // SAFETY: the rows lie inside the left side, the strips inside the panels and the output.
             unsafe {
-                if !in_place {
-                    pack::left(rows, depth, a, p.a_row, p.a_column, left.as_mut_ptr());
-                }
+                let a = match left {
+                    _ if in_place => source,
+                    Some(left) => left.at(start * padded_rows + row * depth),
+                    None => {
+                        pack::left(rows, depth, source, p.a_row, p.a_column, own.as_mut_ptr());
+                        own.as_ptr()
+                    }
+                };
                 for strip in (column..column + width).step_by(wide) {
                     let strip = Strip {
                         rows,
                         depth,
                         columns: wide.min(column + width - strip),
-                        a: if in_place { a } else { left.as_ptr() },
+                        a,
                         a_row: if in_place { p.a_row } else { 1 },
                         a_strip: tall as isize * if in_place { p.a_row } else { depth as isize },
                         a_step: if in_place { 1 } else { tall as isize },
-                        b: packed.at(start * padded + strip * depth),
+                        b: right.at(start * padded + strip * depth),
                         b_step: wide as isize,
                         c: p.out.add(row * p.out_row + strip),
                         c_row: p.out_row,

@@ -4,7 +4,7 @@ use crate::Float;
 use crate::cpu::{self, TileShape, Vector, Work};
 
 /// Strips that are packed at a time where the source's lines run across them.
-const STRIPS: usize = 4;
+pub(crate) const STRIPS: usize = 4;
 
 /// Elements of a packed left side of `rows` × `depth`.
 pub(crate) fn left_size<T: Float>(rows: usize, depth: usize) -> usize {
