@@ -6,6 +6,9 @@ use crate::cpu::{self, TileShape, Vector, Work};
 /// Strips that are packed at a time where the source's lines run across them.
 pub(crate) const STRIPS: usize = 4;
 
+/// Lines of the source that are asked for ahead: they lie on other pages, which the machine does not foresee.
+const AHEAD: isize = 8;
+
 /// Elements of a packed left side of `rows` × `depth`.
 pub(crate) fn left_size<T: Float>(rows: usize, depth: usize) -> usize {
     rows.next_multiple_of(TileShape::of::<T>().rows) * depth
@@ -45,7 +48,9 @@ impl<T: Float> Left<T> {
             let last = strips.min(first + STRIPS);
             for p in 0..self.depth {
                 let from = source.wrapping_offset(p as isize * self.step);
+                let ahead = from.wrapping_offset(AHEAD * self.step);
                 for strip in first..last {
+                    cpu::prefetch(ahead.wrapping_add(strip * V::ROWS));
                     // SAFETY: inside the strip.
                     unsafe {
                         let (mut i, from) = (0, from.add(strip * V::ROWS));
@@ -155,7 +160,10 @@ unsafe impl<T: Float> Work<T> for Right<T> {
                     let last = whole.min(first + STRIPS);
                     for p in 0..depth {
                         let from = source.offset(p as isize * step);
+                        let ahead = from.wrapping_offset(AHEAD * step);
                         for strip in first..last {
+                            cpu::prefetch(ahead.wrapping_add(strip * wide));
+                            cpu::prefetch(ahead.wrapping_add(strip * wide + V::LANES));
                             let (from, to) = (from.add(strip * wide), target.add((strip * depth + p) * wide));
                             V::load(from).store(to);
                             V::load(from.add(V::LANES)).store(to.add(V::LANES));
