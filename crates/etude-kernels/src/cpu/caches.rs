@@ -34,3 +34,20 @@ fn property(level: usize, kind: &str, name: &str) -> Option<String> {
         read(name).filter(|_| wanted)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_share_sets_are_counted() {
+        let ways = first_level_ways();
+        // Bytes apart, and how many different sets rows begin in.
+        for (apart, sets) in
+            [(4096, 1), (8192, 1), (2048, 2), (3072, 4), (768, 16), (64, 64), (4, 64), (4100, 64), (0, 1)]
+        {
+            assert!(first_level_holds(sets * ways, apart), "{apart}");
+            assert!(!first_level_holds(sets * ways + 1, apart), "{apart}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Tests of `attention.rs`, against plain loops in f64 and two-sided differences.
+//! Tests of attention, against plain loops in f64 and two-sided differences.
 
 use super::*;
 use crate::cpu::forced;

@@ -1,0 +1,195 @@
+//! What both ways share: right sides of products, and the tile of scores.
+
+use super::Attention;
+use crate::Float;
+use crate::cpu::{TileShape, Vector, caches};
+use crate::lanes::{SIDE, exp};
+use crate::matmul::kernel::Strip;
+use crate::matmul::pack;
+use std::ops::Range;
+
+/// `columns` filled up to whole strips.
+pub(super) fn packed(columns: usize, wide: usize) -> usize {
+    columns.next_multiple_of(wide)
+}
+
+/// Cuts `room` into pieces of these sizes.
+pub(super) fn cut<T, const N: usize>(mut room: &mut [T], sizes: [usize; N]) -> [&mut [T]; N] {
+    sizes.map(|size| {
+        let (piece, rest) = std::mem::take(&mut room).split_at_mut(size);
+        room = rest;
+        piece
+    })
+}
+
+/// A right side in strips of a tile's columns: element (p, j) of strip s lies at `s · strip + p · step + j`.
+#[derive(Clone, Copy)]
+pub(super) struct Right<T> {
+    data: *const T,
+    strip: usize,
+    step: isize,
+}
+
+impl<T: Float> Right<T> {
+    /// A right side `[depth, columns]`, packed into `room`.
+    ///
+    /// # Safety
+    /// The source must be valid for the sizes and strides.
+    pub(super) unsafe fn packed(
+        depth: usize,
+        columns: usize,
+        source: *const T,
+        step: isize,
+        column: isize,
+        room: &mut [T],
+    ) -> Right<T> {
+        let wide = TileShape::of::<T>().columns;
+        assert!(room.len() >= depth * packed(columns, wide), "room for whole strips");
+        // SAFETY: the caller's promise; there is room.
+        unsafe { pack::right(depth, columns, source, step, column, room.as_mut_ptr()) };
+        Right { data: room.as_ptr(), strip: depth * wide, step: wide as isize }
+    }
+
+    /// The same where it lies if its lines are whole vectors, and `block` of them, as many as are read together, stay in the
+    /// first-level cache beside each other; else packed.
+    ///
+    /// # Safety
+    /// The source must be valid for the sizes and strides as long as the result is used.
+    pub(super) unsafe fn in_place(
+        depth: usize,
+        columns: usize,
+        source: *const T,
+        step: isize,
+        column: isize,
+        block: usize,
+        room: &mut [T],
+    ) -> Right<T> {
+        let TileShape { columns: wide, lanes, .. } = TileShape::of::<T>();
+        let apart = step.unsigned_abs() * size_of::<T>();
+        if column == 1 && columns.is_multiple_of(lanes) && caches::first_level_holds(block.min(depth), apart) {
+            return Right { data: source, strip: wide, step };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { Right::packed(depth, columns, source, step, column, room) }
+    }
+
+    /// From line `line` of the depth on.
+    pub(super) fn line(self, line: usize) -> Right<T> {
+        Right { data: self.data.wrapping_offset(line as isize * self.step), ..self }
+    }
+
+    /// From column `column` on, which begins a strip.
+    pub(super) fn column(self, column: usize) -> Right<T> {
+        Right { data: self.data.wrapping_add(column / TileShape::of::<T>().columns * self.strip), ..self }
+    }
+}
+
+/// Sizes of a product `c[rows, columns] (+)= a[rows, depth] · b[depth, columns]`.
+pub(super) struct Product {
+    pub(super) rows: usize,
+    pub(super) depth: usize,
+    pub(super) columns: usize,
+}
+
+impl Product {
+    /// # Safety
+    /// `a`, `b` and `c` must be valid for the sizes and strides; `c` must not overlap the others.
+    pub(super) unsafe fn run<T: Float>(
+        &self,
+        a: *const T,
+        a_row: isize,
+        a_step: isize,
+        right: Right<T>,
+        c: *mut T,
+        c_row: usize,
+        add: bool,
+    ) {
+        let Product { rows, depth, columns } = *self;
+        let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+        let (a_strip, b_step) = (tall as isize * a_row, right.step);
+        for first in (0..columns).step_by(wide) {
+            let (b, c) = (right.column(first).data, c.wrapping_add(first));
+            let columns = wide.min(columns - first);
+            // SAFETY: the caller's promise.
+            unsafe { Strip { rows, depth, columns, a, a_row, a_strip, a_step, b, b_step, c, c_row, add }.compute() };
+        }
+    }
+}
+
+/// The mask of one head: where it lies, and its row and column strides.
+#[derive(Clone, Copy)]
+pub(super) enum HeadMask<T> {
+    None,
+    Allowed(*const u8, (isize, isize)),
+    Added(*const T, (isize, isize)),
+}
+
+/// Which scores of a head a tile holds.
+pub(super) struct Tile<T> {
+    pub(super) queries: Range<usize>,
+    pub(super) keys: Range<usize>,
+    pub(super) scale: T,
+    pub(super) causal: bool,
+    pub(super) mask: HeadMask<T>,
+}
+
+impl<T: Float> Tile<T> {
+    pub(super) fn new(what: &Attention<T>, b: usize, h: usize, queries: Range<usize>, keys: Range<usize>) -> Tile<T> {
+        let (scale, mask) = (T::from_f64(what.scale), what.mask.head(b, h));
+        Tile { queries, keys, scale, causal: what.causal, mask }
+    }
+
+    /// How many keys of the tile row `row` may look at by the causal rule.
+    #[inline(always)]
+    fn limit(&self, row: usize) -> usize {
+        if !self.causal {
+            return self.keys.len();
+        }
+        (self.queries.start + row + 1).saturating_sub(self.keys.start).min(self.keys.len())
+    }
+
+    /// Makes the products of row `row` scores, scaled and masked, and returns how many keys the row may look at by the
+    /// causal rule; what stands behind them stays.
+    ///
+    /// # Safety
+    /// `line` must hold the tile's keys, and the mask's elements of this row and of these keys must be there.
+    #[inline(always)]
+    pub(super) unsafe fn scores(&self, line: *mut T, row: usize) -> usize {
+        let limit = self.limit(row);
+        // SAFETY: the caller's promise; there are no more than the tile's keys.
+        let line = unsafe { std::slice::from_raw_parts_mut(line, limit) };
+        line.iter_mut().for_each(|score| *score = *score * self.scale);
+        let query = (self.queries.start + row) as isize;
+        for (key, score) in line.iter_mut().enumerate() {
+            let key = (self.keys.start + key) as isize;
+            // SAFETY: the caller's promise.
+            unsafe {
+                match self.mask {
+                    HeadMask::None => break,
+                    HeadMask::Allowed(mask, (row, column)) => {
+                        if *mask.offset(query * row + key * column) == 0 {
+                            *score = T::NEG_INFINITY;
+                        }
+                    }
+                    HeadMask::Added(mask, (row, column)) => *score += *mask.offset(query * row + key * column),
+                }
+            }
+        }
+        limit
+    }
+}
+
+/// Scores of the keys before `limit` become `exp(score − shift)`, those of the others up to `keys` become 0.
+///
+/// # Safety
+/// `line` must hold whole vectors of so many keys.
+#[inline(always)]
+pub(super) unsafe fn exponentials<T: Float, V: Vector<T>>(line: *mut T, limit: usize, shift: T, keys: usize) {
+    // SAFETY: the caller's promise.
+    let line = unsafe { std::slice::from_raw_parts_mut(line, keys.next_multiple_of(SIDE)) };
+    let whole = limit.next_multiple_of(SIDE);
+    for block in line[..whole].as_chunks_mut::<SIDE>().0 {
+        block.iter_mut().for_each(|score| *score = exp::<T, V>(*score - shift));
+    }
+    line[limit..keys.max(whole)].fill(T::ZERO);
+}
