@@ -1,10 +1,11 @@
 //! How the time of a step grows with what is in it: what an example costs in batches of different sizes, and a symbol in
 //! texts of different lengths.
 
-use crate::measure::measure;
+use crate::measure::{measure, profile};
 use crate::workload::{convnet, lstm};
 use crate::{Setting, Task};
 use etude::Result;
+use etude::core::Profile;
 
 /// A workload at several sizes.
 pub struct Scaling {
@@ -46,5 +47,11 @@ impl Scaling {
         }
         turns.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
         Ok(turns.iter().map(|times| times[1]).collect())
+    }
+
+    /// Where the time of `steps` steps of one size goes, and how many milliseconds one took.
+    pub fn profile(&self, size: usize, steps: usize) -> Result<(Profile, f64)> {
+        let mut task = (self.build)(size);
+        profile(|| task.step().map(drop), steps)
     }
 }

@@ -34,8 +34,8 @@ pub struct BenchOptions {
     /// Measure what the machine can do: arithmetic and memory bandwidth
     #[arg(long)]
     roofline: bool,
-    /// Measure how a step's time grows with batch size and sequence length
-    #[arg(long, conflicts_with_all = ["inference", "profile", "workloads"])]
+    /// Measure how a step's time grows with batch size and sequence length; with --profile, kernel by kernel
+    #[arg(long, conflicts_with_all = ["inference", "workloads"])]
     scaling: bool,
     /// Show where the time of a step goes: kernels against the machine's peak, and the compiler's passes
     #[arg(long)]
@@ -55,7 +55,7 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
         }
     }
     if options.scaling {
-        return scaling(options.json);
+        return if options.profile { scaling_profiles() } else { scaling(options.json) };
     }
     let jobs = jobs(options)?;
     if !options.json {
@@ -85,6 +85,20 @@ fn scaling(json: bool) -> Result<ExitCode> {
             text += &format!("{size:>8} {time:>10.3} {each:>12.1}\n");
         }
         print(&format!("{text}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the time of a step goes at each size.
+fn scaling_profiles() -> Result<ExitCode> {
+    const STEPS: usize = 50;
+    let peak = Peak::measure();
+    for scaling in SCALINGS {
+        for &size in scaling.sizes {
+            let (profile, milliseconds) = scaling.profile(size, STEPS)?;
+            let table = profile.table(&peak, STEPS as u64, KERNELS);
+            print(&format!("{}, {size} {}: {milliseconds:.3} ms a step\n\n{table}\n", scaling.name, scaling.unit))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
