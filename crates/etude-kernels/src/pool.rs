@@ -179,17 +179,36 @@ fn is_better<T: Element>(value: T, best: T) -> bool {
     (value > best) | ((value != value) & (best == best))
 }
 
-/// The common case, a row of squares of 2×2 side by side. Places are found as numbers as wide as an f32 and made
-/// positions afterwards, so that both loops become vectors.
+/// The common case, a row of squares of 2×2 side by side, some at a time. The last of them may be done twice, so that
+/// short rows, as of small pictures, are whole vectors too.
 #[inline(always)]
 fn max_two_by_two<T: Element>(upper: &[T], lower: &[T], first: i64, width: i64, y: &mut [T], positions: &mut [i64]) {
-    const CHUNK: usize = 64;
-    let mut places = [0i32; CHUNK];
-    for (chunk, (y, positions)) in y.chunks_mut(CHUNK).zip(positions.chunks_mut(CHUNK)).enumerate() {
-        let (count, start) = (y.len(), 2 * CHUNK * chunk);
-        let (upper, lower) = (&upper[start..][..2 * count], &lower[start..][..2 * count]);
-        let places = &mut places[..count];
-        for i in 0..count {
+    match y.len() {
+        0..4 => max_squares::<T, 1>(upper, lower, first, width, y, positions),
+        4..8 => max_squares::<T, 4>(upper, lower, first, width, y, positions),
+        8..16 => max_squares::<T, 8>(upper, lower, first, width, y, positions),
+        _ => max_squares::<T, 16>(upper, lower, first, width, y, positions),
+    }
+}
+
+/// A row of at least `N` squares, `N` at a time. Places are found as numbers as wide as an f32 and made positions
+/// afterwards, so that both loops become vectors.
+#[inline(always)]
+fn max_squares<T: Element, const N: usize>(
+    upper: &[T],
+    lower: &[T],
+    first: i64,
+    width: i64,
+    y: &mut [T],
+    positions: &mut [i64],
+) {
+    let count = y.len();
+    for start in (0..count).step_by(N) {
+        let start = start.min(count - N);
+        let (upper, lower) = (&upper[2 * start..][..2 * N], &lower[2 * start..][..2 * N]);
+        let (y, positions) = (&mut y[start..][..N], &mut positions[start..][..N]);
+        let mut places = [0i32; N];
+        for i in 0..N {
             let (a, b, c, d) = (upper[2 * i], upper[2 * i + 1], lower[2 * i], lower[2 * i + 1]);
             let (right, below) = (is_better(b, a), is_better(d, c));
             let (best, other) = (if right { b } else { a }, if below { d } else { c });
@@ -197,8 +216,8 @@ fn max_two_by_two<T: Element>(upper: &[T], lower: &[T], first: i64, width: i64, 
             y[i] = if second { other } else { best };
             places[i] = if second { width as i32 + below as i32 } else { right as i32 };
         }
-        for (i, (position, place)) in positions.iter_mut().zip(places).enumerate() {
-            *position = first + (start + 2 * i) as i64 + *place as i64;
+        for i in 0..N {
+            positions[i] = first + (2 * (start + i)) as i64 + places[i] as i64;
         }
     }
 }
