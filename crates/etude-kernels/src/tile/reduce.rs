@@ -170,31 +170,52 @@ unsafe fn rows_body<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const
     }
 }
 
-/// Folds one row of any length but 0, in fixed lanes.
+/// Folds one row of any length but 0: thirty-two lanes, eight, and one by one what is left. No lane is indexed by a variable
+/// and halves have lengths of their own, so that all lanes stay in registers.
 #[inline(always)]
-fn fold_run<T: Copy, const LANES: usize>(row: &[T], f: impl Fn(T, T) -> T + Copy) -> T {
-    let mut chunks = row.chunks_exact(LANES);
-    let Some(first) = chunks.next() else {
-        return row[1..].iter().fold(row[0], |a, &b| f(a, b));
-    };
-    let mut lanes = [first[0]; LANES];
-    lanes.copy_from_slice(first);
-    for chunk in &mut chunks {
+fn fold_run<T: Copy>(row: &[T], f: impl Fn(T, T) -> T + Copy) -> T {
+    let (wide, rest) = row.as_chunks::<32>();
+    let (eights, rest) = rest.as_chunks::<8>();
+    let wide = fold_chunks(wide, f).map(|lanes| halve::<T, 16, 8>(halve::<T, 32, 16>(lanes, f), f));
+    let lanes = either(wide, fold_chunks(eights, f), |a, b| std::array::from_fn(|l| f(a[l], b[l])));
+    let lanes = lanes.map(|lanes| halve::<T, 2, 1>(halve::<T, 4, 2>(halve::<T, 8, 4>(lanes, f), f), f)[0]);
+    let rest = rest.iter().copied().reduce(f);
+    either(lanes, rest, f).unwrap_or(row[0])
+}
+
+/// All chunks as one, lane by lane; `None` of none.
+#[inline(always)]
+fn fold_chunks<T: Copy, const LANES: usize>(
+    chunks: &[[T; LANES]],
+    f: impl Fn(T, T) -> T + Copy,
+) -> Option<[T; LANES]> {
+    let (first, rest) = chunks.split_first()?;
+    let mut lanes = *first;
+    for chunk in rest {
         for l in 0..LANES {
             lanes[l] = f(lanes[l], chunk[l]);
         }
     }
-    for (l, &x) in chunks.remainder().iter().enumerate() {
-        lanes[l] = f(lanes[l], x);
+    Some(lanes)
+}
+
+/// The upper half of the lanes folded into the lower.
+#[inline(always)]
+fn halve<T: Copy, const LANES: usize, const HALF: usize>(
+    lanes: [T; LANES],
+    f: impl Fn(T, T) -> T + Copy,
+) -> [T; HALF] {
+    const { assert!(LANES == 2 * HALF) };
+    std::array::from_fn(|l| f(lanes[l], lanes[l + HALF]))
+}
+
+/// Both as one, or the one that is there.
+#[inline(always)]
+fn either<A>(a: Option<A>, b: Option<A>, f: impl Fn(A, A) -> A) -> Option<A> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(f(a, b)),
+        (a, b) => a.or(b),
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for l in 0..half {
-            lanes[l] = f(lanes[l], lanes[l + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
 
 /// # Safety
@@ -210,8 +231,7 @@ unsafe fn runs_body<T: Copy, F: Fn(T, T) -> T + Copy>(acc: *mut u8, tile: *const
         )
     };
     for (acc, row) in acc.iter_mut().zip(tile.chunks_exact(columns)) {
-        let run = if columns >= 32 { fold_run::<T, 32>(row, f) } else { fold_run::<T, 8>(row, f) };
-        *acc = f(*acc, run);
+        *acc = f(*acc, fold_run(row, f));
     }
 }
 
