@@ -24,6 +24,8 @@ const FEW: usize = 1600;
 const ROW_BLOCK: usize = 96;
 /// At least so many tasks, if there is work for them.
 const TASKS: usize = 16;
+/// Weights whose parts a task adds up.
+const SUMMED: usize = 1 << 11;
 /// Multiply-adds a task should have.
 const GRAIN: usize = 1 << 18;
 
@@ -61,8 +63,8 @@ pub(super) fn gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [
     }
     scratch::with(Purpose::Partial, cut.parts * size, |partial: &mut [T]| {
         parts(g, &cut, x, gy, partial);
-        parallel_chunks(gw, 1 << 14, |index, gw| {
-            let start = index << 14;
+        parallel_chunks(gw, SUMMED, |index, gw| {
+            let start = index * SUMMED;
             gw.copy_from_slice(&partial[start..][..gw.len()]);
             for part in 1..cut.parts {
                 for (to, from) in gw.iter_mut().zip(&partial[part * size + start..]) {

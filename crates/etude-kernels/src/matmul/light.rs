@@ -9,7 +9,19 @@ use crate::cpu::{self, TileShape};
 use crate::threads::parallel;
 
 /// Up to so many rows the right side is read where it lies, if it lies well.
-pub(super) const FEW: usize = 12;
+const FEW: usize = 12;
+/// The same if its columns are contiguous: dot products read it front to back.
+const FEW_DOTS: usize = 16;
+
+/// Whether rows are few enough for the right side to be read where it lies.
+pub(super) fn are_few<T>(p: &Product<T>) -> bool {
+    p.m <= FEW || is_dots(p)
+}
+
+/// Whether the product is made of dot products over contiguous elements.
+fn is_dots<T>(p: &Product<T>) -> bool {
+    p.m <= FEW_DOTS && p.b_row == 1 && p.k > 1
+}
 
 /// `out = a · b`, cut by columns or rows.
 ///
@@ -44,7 +56,7 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
 /// One task's part.
 unsafe fn piece<T: Float>(p: Product<T>) {
     // SAFETY: the caller's promise.
-    unsafe { if p.m <= FEW && p.b_row == 1 && p.k > 1 { dots(p, p.out_row, 1) } else { strips(p) } }
+    unsafe { if is_dots(&p) { dots(p, p.out_row, 1) } else { strips(p) } }
 }
 
 /// The product with few columns, as a product with few rows: `outᵀ = bᵀ · aᵀ`.

@@ -187,7 +187,7 @@ unsafe fn product<T: Float>(p: Product<T>) {
     unsafe {
         if p.n < 8 && p.m > p.n {
             light::turned(p);
-        } else if light::FEW >= p.m || work <= 8 * GRAIN {
+        } else if light::are_few(&p) || work <= 8 * GRAIN {
             light::product(p);
         } else {
             blocked::product(p);

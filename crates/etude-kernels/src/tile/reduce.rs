@@ -185,10 +185,7 @@ fn fold_run<T: Copy>(row: &[T], f: impl Fn(T, T) -> T + Copy) -> T {
 
 /// All chunks as one, lane by lane; `None` of none.
 #[inline(always)]
-fn fold_chunks<T: Copy, const LANES: usize>(
-    chunks: &[[T; LANES]],
-    f: impl Fn(T, T) -> T + Copy,
-) -> Option<[T; LANES]> {
+fn fold_chunks<T: Copy, const LANES: usize>(chunks: &[[T; LANES]], f: impl Fn(T, T) -> T + Copy) -> Option<[T; LANES]> {
     let (first, rest) = chunks.split_first()?;
     let mut lanes = *first;
     for chunk in rest {
@@ -201,10 +198,7 @@ fn fold_chunks<T: Copy, const LANES: usize>(
 
 /// The upper half of the lanes folded into the lower.
 #[inline(always)]
-fn halve<T: Copy, const LANES: usize, const HALF: usize>(
-    lanes: [T; LANES],
-    f: impl Fn(T, T) -> T + Copy,
-) -> [T; HALF] {
+fn halve<T: Copy, const LANES: usize, const HALF: usize>(lanes: [T; LANES], f: impl Fn(T, T) -> T + Copy) -> [T; HALF] {
     const { assert!(LANES == 2 * HALF) };
     std::array::from_fn(|l| f(lanes[l], lanes[l + HALF]))
 }
