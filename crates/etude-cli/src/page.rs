@@ -16,7 +16,8 @@ const HEAD: &str = "\
 Written by `etude list --page docs/etudes.md --runs runs`, which takes the results from finished runs below `runs`; a test
 holds the rest to the program. A result is what a run with the defaults and seed 1 measured beside what it claims; `etude
 check NAME` does it again, `etude check NAME --quick` in less than a minute with claims of its own. Claim knobs are the
-numbers claimed; `--set` changes them. Times and memory (the most the process held) are of a machine with two cores.
+numbers claimed; `--set` changes them. Times and memory (the most the process held) are of a machine with two cores, which
+many of the runs shared with other work: a time is the most that the run takes there.
 ";
 
 /// Columns of a table on the page.

@@ -10,17 +10,23 @@ use crate::threads::parallel;
 
 /// Up to so many rows the right side is read where it lies, if it lies well.
 const FEW: usize = 12;
-/// The same if its columns are contiguous: dot products read it front to back.
+/// The same if its columns are contiguous, in a large product: dot products read it front to back.
 const FEW_DOTS: usize = 16;
+/// Multiply-adds up to which a product is small.
+const SMALL: usize = 8 * GRAIN;
 
-/// Whether rows are few enough for the right side to be read where it lies.
-pub(super) fn are_few<T>(p: &Product<T>) -> bool {
-    p.m <= FEW || is_dots(p)
+/// Whether packing both sides would not pay.
+pub(super) fn suits<T>(p: &Product<T>) -> bool {
+    p.m <= FEW || is_small(p) || is_dots(p)
+}
+
+fn is_small<T>(p: &Product<T>) -> bool {
+    p.m.saturating_mul(p.k).saturating_mul(p.n) <= SMALL
 }
 
 /// Whether the product is made of dot products over contiguous elements.
 fn is_dots<T>(p: &Product<T>) -> bool {
-    p.m <= FEW_DOTS && p.b_row == 1 && p.k > 1
+    p.b_row == 1 && p.k > 1 && (p.m <= FEW || p.m <= FEW_DOTS && !is_small(p))
 }
 
 /// `out = a · b`, cut by columns or rows.
@@ -28,12 +34,12 @@ fn is_dots<T>(p: &Product<T>) -> bool {
 /// # Safety
 /// As for [`super::product`].
 pub(super) unsafe fn product<T: Float>(p: Product<T>) {
-    let work = p.m * p.n * p.k;
+    let (work, as_dots) = (p.m * p.n * p.k, is_dots(&p));
     // What is read once counts more than what is computed, if there are few rows.
     let tasks = (work / GRAIN).max(p.n * p.k / (GRAIN / 2)).min(256);
     if tasks <= 1 {
         // SAFETY: the caller's promise.
-        return unsafe { piece(p) };
+        return unsafe { piece(p, as_dots) };
     }
     if p.n >= p.m {
         let wide = TileShape::of::<T>().columns;
@@ -42,21 +48,21 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
         let chunk = p.n.div_ceil(tasks).next_multiple_of(wide).max(least);
         // SAFETY: parts of the product, whose columns no other task writes.
         parallel(p.n.div_ceil(chunk), |task| unsafe {
-            piece(p.columns(task * chunk, chunk.min(p.n - task * chunk)));
+            piece(p.columns(task * chunk, chunk.min(p.n - task * chunk)), as_dots);
         });
     } else {
         let chunk = p.m.div_ceil(tasks).next_multiple_of(TileShape::of::<T>().rows);
         // SAFETY: parts of the product, whose rows no other task writes.
         parallel(p.m.div_ceil(chunk), |task| unsafe {
-            piece(p.rows(task * chunk, chunk.min(p.m - task * chunk)));
+            piece(p.rows(task * chunk, chunk.min(p.m - task * chunk)), as_dots);
         });
     }
 }
 
-/// One task's part.
-unsafe fn piece<T: Float>(p: Product<T>) {
+/// One task's part, as dot products or as strips.
+unsafe fn piece<T: Float>(p: Product<T>, as_dots: bool) {
     // SAFETY: the caller's promise.
-    unsafe { if is_dots(&p) { dots(p, p.out_row, 1) } else { strips(p) } }
+    unsafe { if as_dots { dots(p, p.out_row, 1) } else { strips(p) } }
 }
 
 /// The product with few columns, as a product with few rows: `outᵀ = bᵀ · aᵀ`.

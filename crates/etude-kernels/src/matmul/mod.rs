@@ -182,12 +182,11 @@ fn is_tall<T>(m: usize, a: &Operand<T>, b: &Operand<T>) -> bool {
 /// # Safety
 /// All pointers must be valid for the sizes and strides, and `out` must not overlap the sides.
 unsafe fn product<T: Float>(p: Product<T>) {
-    let work = p.m.saturating_mul(p.k).saturating_mul(p.n);
     // SAFETY: the caller's promise; turning a product on its side keeps it.
     unsafe {
         if p.n < 8 && p.m > p.n {
             light::turned(p);
-        } else if light::are_few(&p) || work <= 8 * GRAIN {
+        } else if light::suits(&p) {
             light::product(p);
         } else {
             blocked::product(p);

@@ -113,7 +113,15 @@ fn empty_products() {
 
 #[test]
 fn thin_and_large_products() {
-    let shapes = [(12, 300, 531), (8, 257, 1100), (1100, 259, 3), (1, 2000, 300), (3000, 70, 1), (131, 270, 149)];
+    let shapes = [
+        (12, 300, 531),
+        (8, 257, 1100),
+        (1100, 259, 3),
+        (1, 2000, 300),
+        (3000, 70, 1),
+        (131, 270, 149),
+        (16, 700, 331),
+    ];
     for (m, k, n) in shapes {
         for la in [Layout::Plain, Layout::Transposed, Layout::Spaced] {
             for lb in [Layout::Plain, Layout::Transposed, Layout::Reversed] {
