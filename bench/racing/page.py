@@ -8,8 +8,8 @@ PAGE = ROOT / "docs/performance.md"
 SIZES = """
 A part of a step is the same for any size (`etude bench --scaling --profile`). Adam reads four numbers and writes three for every
 parameter, 12 MB for convnet and 151 MB for lstm, which at the bandwidths above is the least it can take: of convnet's step with eight
-examples an eighth, with 128 one in a hundred. The weights' gradients are written whole however little they sum: with fewer than 32
-examples each task of convnet's largest has one to three images, and reaches 40 to 50 % of the peak instead of 60 to 70. The dense
+examples a tenth, with 128 one in a hundred. The weights' gradients are written whole however little they sum: with fewer than 32
+examples each task of convnet's largest has one to three images, and reaches 34 to 54 % of the peak instead of 56 to 74. The dense
 layer's weights, 1.6 MB, are read whole for eight examples as for 128. And small steps pay for each line of memory that one core writes
 and the other reads, most where the cores have different third-level caches; threads keep to their own tasks from kernel to kernel for
 that reason. So ten percent between 8 and 256 examples are out of reach while a step ends in an update of all parameters.

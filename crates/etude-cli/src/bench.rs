@@ -55,7 +55,7 @@ pub fn bench(options: &BenchOptions) -> Result<ExitCode> {
         }
     }
     if options.scaling {
-        return if options.profile { scaling_profiles() } else { scaling(options.json) };
+        return if options.profile { scaling_profiles(options.json) } else { scaling(options.json) };
     }
     let jobs = jobs(options)?;
     if !options.json {
@@ -90,14 +90,21 @@ fn scaling(json: bool) -> Result<ExitCode> {
 }
 
 /// Where the time of a step goes at each size.
-fn scaling_profiles() -> Result<ExitCode> {
+fn scaling_profiles(json: bool) -> Result<ExitCode> {
     const STEPS: usize = 50;
     let peak = Peak::measure();
     for scaling in SCALINGS {
         for &size in scaling.sizes {
             let (profile, milliseconds) = scaling.profile(size, STEPS)?;
-            let table = profile.table(&peak, STEPS as u64, KERNELS);
-            print(&format!("{}, {size} {}: {milliseconds:.3} ms a step\n\n{table}\n", scaling.name, scaling.unit))?;
+            let text = profile.table(&peak, STEPS as u64, KERNELS);
+            print(&if json {
+                let (name, unit) = (scaling.name, scaling.unit);
+                let line =
+                    json!({ "workload": name, "unit": unit, "size": size, "step_ms": milliseconds, "text": text });
+                format!("{line}\n")
+            } else {
+                format!("{}, {size} {}: {milliseconds:.3} ms a step\n\n{text}\n", scaling.name, scaling.unit)
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)
