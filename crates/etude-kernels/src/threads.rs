@@ -15,7 +15,17 @@ pub fn parallel(tasks: usize, work: impl Fn(usize) + Sync) {
         (0..tasks).for_each(work);
         return;
     }
-    pool().run(tasks, &work);
+    pool().run(tasks, false, &work);
+}
+
+/// As [`parallel`], but every thread goes through its tasks from the last to the first. Of data too large for a core's
+/// cache, read again and again, the end is still there when the next call begins with it.
+pub fn parallel_backwards(tasks: usize, work: impl Fn(usize) + Sync) {
+    if tasks <= 1 || threads() == 1 || INSIDE.get() {
+        (0..tasks).rev().for_each(work);
+        return;
+    }
+    pool().run(tasks, true, &work);
 }
 
 /// Cuts `out` into pieces of `chunk` elements (the last may be shorter) and runs `work(index, piece)` on each in parallel.
@@ -99,11 +109,23 @@ struct Job {
     forced: Option<crate::cpu::InstructionSet>,
 }
 
-/// The tasks `next..end`, which are claimed by counting up `next`. On lines of its own: threads count in different ones.
+/// The tasks `first..end`, of which `claimed` are claimed. On lines of its own: threads count in different ones.
 #[repr(align(128))]
 struct Share {
-    next: AtomicUsize,
+    claimed: AtomicUsize,
+    first: usize,
     end: usize,
+    /// Whether they are claimed from the last to the first.
+    backwards: bool,
+}
+
+impl Share {
+    /// A task nobody has claimed before.
+    fn claim(&self) -> Option<usize> {
+        let number = self.claimed.fetch_add(1, Ordering::Relaxed);
+        (number < self.end - self.first)
+            .then(|| if self.backwards { self.end - 1 - number } else { self.first + number })
+    }
 }
 
 impl Job {
@@ -115,11 +137,7 @@ impl Job {
         let mut ended = 0;
         for turn in 0..self.shares.len() {
             let share = &self.shares[(id + turn) % self.shares.len()];
-            loop {
-                let index = share.next.fetch_add(1, Ordering::Relaxed);
-                if index >= share.end {
-                    break;
-                }
+            while let Some(index) = share.claim() {
                 let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.work)(index)));
                 if let Err(payload) = result {
                     self.panicked.store(true, Ordering::Relaxed);
@@ -165,7 +183,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const SPINS: usize = 4_000;
 
 impl Pool {
-    fn run(&'static self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
+    fn run(&'static self, tasks: usize, backwards: bool, work: &(dyn Fn(usize) + Sync)) {
         let Ok(_turn) = self.busy.try_lock() else {
             (0..tasks).for_each(work);
             return;
@@ -174,7 +192,10 @@ impl Pool {
         // does not return before `left` is 0, that is before every claimed task has ended.
         let work: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(work) };
         let threads = threads();
-        let share = |id: usize| Share { next: AtomicUsize::new(id * tasks / threads), end: (id + 1) * tasks / threads };
+        let share = |id: usize| {
+            let [first, end] = [id, id + 1].map(|id| id * tasks / threads);
+            Share { claimed: AtomicUsize::new(0), first, end, backwards }
+        };
         let job = Arc::new(Job {
             work,
             shares: (0..threads).map(share).collect(),
@@ -252,9 +273,16 @@ mod tests {
                     hits[i].fetch_add(1, Ordering::Relaxed);
                     parallel(3, |_| ()); // nested calls run in place
                 });
-                assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
+                parallel_backwards(tasks, |i| {
+                    hits[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 2));
             }
         }
+        set_threads(1);
+        let order = Mutex::new(Vec::new());
+        parallel_backwards(3, |i| order.lock().unwrap().push(i));
+        assert_eq!(*order.lock().unwrap(), [2, 1, 0]);
         set_threads(0);
     }
 

@@ -223,6 +223,18 @@ pub(crate) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
+/// Asks for the line at `address` ahead of a write, so that no other core's cache holds it then. The address need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch_to_write<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above; a processor that does not know the instruction passes over it.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// How many floating-point operations [`multiply_adds`] does in a round, whatever the machine.
 pub const OPERATIONS_PER_ROUND: usize = 2 * TileShape::MAX_LANES * SUMS;
 

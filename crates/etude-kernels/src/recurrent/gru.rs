@@ -1,6 +1,9 @@
 //! The GRU's steps, forwards and backwards.
 
-use super::{Order, Panels, SIDE, Weights, four, part, put, run_steps, sigmoid, state_at, take, tanh, with_products};
+use super::{
+    Order, Panels, SIDE, Weights, four, part, put, run_steps, sigmoid, state_at, take, tanh, will_read, will_write,
+    with_products,
+};
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
 use crate::threads::SendPointer;
@@ -53,6 +56,14 @@ pub(crate) fn gru_forward_body<T: Float>(
             // SAFETY: the states before this step are complete, and this step's tasks write other places.
             let previous = unsafe { state_at(&h, h0, before, state, rows.start * hidden, count * hidden) };
             for (gate, products) in products.chunks_exact_mut(count * stride).enumerate() {
+                for line in rows.clone().map(|b| t * batch + b) {
+                    will_read(&x_gates[(line * 3 + gate) * hidden + units.start..][..width]);
+                    will_write(&gates, (line * 4 + gate) * hidden + units.start, width);
+                    if gate == 0 {
+                        will_write(&gates, (line * 4 + 3) * hidden + units.start, width);
+                        will_write(&h, line * hidden + units.start, width);
+                    }
+                }
                 weights.multiply(previous, count, gate, units.clone(), products, stride);
             }
             for (row, b) in rows.enumerate() {
@@ -173,6 +184,20 @@ pub(crate) fn gru_backward_body<T: Float>(
                 let later = (order.time(steps - back) * batch + rows.start) * depth;
                 // SAFETY: the step after this one is complete, and nobody writes its gates any more.
                 let later = unsafe { &*part(&g_h, later, count * depth) };
+                if back < steps {
+                    let step = steps - 1 - back;
+                    for b in rows.clone() {
+                        let line = order.time(step) * batch + b;
+                        for gate in 0..4 {
+                            will_read(&gates[(line * 4 + gate) * hidden + units.start..][..width]);
+                        }
+                        for at in (0..3).map(|gate| (line * 3 + gate) * hidden + units.start) {
+                            will_write(&g_x, at, width);
+                            will_write(&g_h, at, width);
+                        }
+                        will_read(&gh[line * hidden + units.start..][..width]);
+                    }
+                }
                 weights.multiply(later, count, 0, units.clone(), from_later, stride);
             } else {
                 from_later.fill(T::ZERO);

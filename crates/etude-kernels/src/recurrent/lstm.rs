@@ -1,7 +1,8 @@
 //! The LSTM's steps, forwards and backwards.
 
 use super::{
-    Order, Panels, SIDE, Weights, four, part, put, run_steps, sigmoid, state_at, take, tanh, will_read, with_products,
+    Order, Panels, SIDE, Weights, four, part, put, run_steps, sigmoid, state_at, take, tanh, will_read, will_write,
+    with_products,
 };
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
@@ -55,10 +56,15 @@ pub(crate) fn lstm_forward_body<T: Float>(
         with_products(4, count, width, |products, stride| {
             // SAFETY: the states before this step are complete, and this step's tasks write other places.
             let previous = unsafe { state_at(&h, h0, before, state, rows.start * hidden, count * hidden) };
-            for gates in x_gates[(t * batch + rows.start) * 4 * hidden..].chunks(hidden).take(4 * count) {
-                will_read(&gates[units.clone()]);
-            }
             for (gate, products) in products.chunks_exact_mut(count * stride).enumerate() {
+                for line in rows.clone().map(|b| t * batch + b) {
+                    let at = (line * 4 + gate) * hidden + units.start;
+                    will_read(&x_gates[at..][..width]);
+                    will_write(&gates, at, width);
+                    if gate < 2 {
+                        will_write([&h, &c][gate], line * hidden + units.start, width);
+                    }
+                }
                 weights.multiply(previous, count, gate, units.clone(), products, stride);
             }
             for (row, b) in rows.enumerate() {
@@ -188,12 +194,18 @@ pub(crate) fn lstm_backward_body<T: Float>(
                 // SAFETY: the step after this one is complete, and nobody writes its gates any more.
                 let later = unsafe { &*part(&g_gates, later, count * depth) };
                 if back < steps {
-                    let line = order.time(steps - 1 - back) * batch + rows.start;
-                    for gates in gates[line * depth..].chunks(hidden).take(4 * count) {
-                        will_read(&gates[units.clone()]);
-                    }
-                    for state in [c, gh].iter().flat_map(|x| x[line * hidden..].chunks(hidden).take(count)) {
-                        will_read(&state[units.clone()]);
+                    let step = steps - 1 - back;
+                    for b in rows.clone() {
+                        let line = order.time(step) * batch + b;
+                        for gate in 0..4 {
+                            let at = (line * 4 + gate) * hidden + units.start;
+                            will_read(&gates[at..][..width]);
+                            will_write(&g_gates, at, width);
+                        }
+                        will_read(&gh[line * hidden + units.start..][..width]);
+                        if let Some(before) = order.before(step) {
+                            will_read(&c[(before * batch + b) * hidden + units.start..][..width]);
+                        }
                     }
                 }
                 weights.multiply(later, count, 0, units.clone(), from_later, stride);

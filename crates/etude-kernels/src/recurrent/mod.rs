@@ -3,8 +3,8 @@
 //! Everything is time-major and contiguous. The products with the inputs are made outside, over all steps at once; what is
 //! left to the step is the product of the previous state with the recurrent weights, and the gates, in one pass: a task
 //! computes all gates of some units for some rows of the batch. Weights are packed once a sequence (`panels`). Large
-//! ones are cut by units, so that each step streams them from memory once for the whole batch; small ones stay in each
-//! core's cache, and tasks take rows through all steps. The bits do not depend on the cut: a product's terms are always
+//! ones are cut by units, so that each step streams them from memory once for the whole batch, every other step from the
+//! end to the beginning; small ones stay in each core's cache, and tasks take rows through all steps. The bits do not depend on the cut: a product's terms are always
 //! added in the same order.
 
 mod gru;
@@ -19,7 +19,7 @@ pub(crate) use lstm::{lstm_backward_body, lstm_forward_body};
 use crate::cpu;
 use crate::matmul::kernel::Dots;
 use crate::matmul::scratch::{self, Purpose};
-use crate::threads::{SendPointer, parallel};
+use crate::threads::{SendPointer, parallel, parallel_backwards};
 use crate::{DType, Float, math};
 use panels::{BLOCK, Panels};
 use std::ops::Range;
@@ -106,10 +106,12 @@ fn run_steps<F: Fn(usize, Range<usize>, Range<usize>) + Sync>(
             }
         });
     } else {
+        // There and back: a core's second-level cache still holds the weights that were read last.
         for step in 0..steps {
-            parallel(hidden.div_ceil(UNITS), |task| {
+            let (tasks, task) = (hidden.div_ceil(UNITS), |task| {
                 work(step, 0..batch, task * UNITS..hidden.min((task + 1) * UNITS));
             });
+            if step % 2 == 0 { parallel(tasks, task) } else { parallel_backwards(tasks, task) }
         }
     }
 }
@@ -157,6 +159,12 @@ fn four<R>(mut of: impl FnMut(usize) -> R) -> [R; 4] {
 /// Asks for values that come from memory after the product, so that they arrive meanwhile.
 fn will_read<T>(values: &[T]) {
     values.iter().step_by(64 / size_of::<T>()).for_each(|value| cpu::prefetch(value));
+}
+
+/// Asks for the places of values that are written after the product.
+fn will_write<T>(base: &SendPointer<T>, start: usize, length: usize) {
+    let first = base.0.wrapping_add(start);
+    (0..length).step_by(64 / size_of::<T>()).for_each(|at| cpu::prefetch_to_write(first.wrapping_add(at)));
 }
 
 /// Units the gates are computed for at once: as many as the widest vector holds.

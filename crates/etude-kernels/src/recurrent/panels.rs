@@ -21,9 +21,11 @@ const PASS: usize = 256;
 /// than the machine looks ahead by itself.
 const AHEAD: usize = 2048;
 
-/// Packed weights: `groups` matrices of `columns` columns and `depth` rows.
+/// Packed weights: `groups` matrices of `columns` columns and `depth` rows. A block of the first lies before the same block
+/// of the second, as a step reads them.
 pub(super) struct Panels {
     storage: Buffer,
+    groups: usize,
     columns: usize,
     depth: usize,
 }
@@ -46,17 +48,17 @@ impl Panels {
         let mut storage = Buffer::recycled(groups * blocks * BLOCK * depth * size_of::<T>());
         let base = SendPointer(storage.as_mut_slice::<T>().as_mut_ptr());
         parallel(groups * blocks, |task| {
-            let (group, block) = (task / blocks, task % blocks);
+            let (block, group) = (task / groups, task % groups);
             let first = block * BLOCK;
             let count = BLOCK.min(columns - first);
             let from = if turned { (group * columns + first) * depth } else { first };
             // SAFETY: the block's columns lie inside `w`, its panels inside the storage, and no other task writes them.
             unsafe {
-                let (from, to) = (w.as_ptr().add(from), base.at((group * blocks + block) * BLOCK * depth));
+                let (from, to) = (w.as_ptr().add(from), base.at((block * groups + group) * BLOCK * depth));
                 cpu::run(Pack { from, to, count, depth, columns, turned });
             }
         });
-        Panels { storage, columns, depth }
+        Panels { storage, groups, columns, depth }
     }
 
     /// `out[row, j] = Σ_k a[row, k]·w[k, j]` for `rows` rows of `a`, `[rows, depth]`, and some columns of a group, which
@@ -73,11 +75,13 @@ impl Panels {
         let blocks = columns.len().div_ceil(BLOCK);
         assert!(columns.start.is_multiple_of(BLOCK) && columns.end <= self.columns, "columns begin at a block");
         assert!(a.len() >= rows * self.depth && blocks * BLOCK <= stride && out.len() >= rows * stride, "room for all");
-        let first = (group * self.columns.div_ceil(BLOCK) + columns.start / BLOCK) * BLOCK * self.depth;
-        let panels = self.storage.as_slice::<T>()[first..][..blocks * BLOCK * self.depth].as_ptr();
+        let (size, apart) = (BLOCK * self.depth, self.groups * BLOCK * self.depth);
+        let first = columns.start / BLOCK * apart + group * size;
+        assert!(group < self.groups, "a group there is");
+        let panels = self.storage.as_slice::<T>()[first..].as_ptr();
         let (a, out) = (a.as_ptr(), out.as_mut_ptr());
         // SAFETY: asserted above; the panels were packed for the same instruction set.
-        unsafe { cpu::run(Multiply { rows, depth: self.depth, a, panels, blocks, out, stride }) }
+        unsafe { cpu::run(Multiply { rows, depth: self.depth, a, panels, blocks, apart, out, stride }) }
     }
 }
 
@@ -133,6 +137,8 @@ struct Multiply<T> {
     a: *const T,
     panels: *const T,
     blocks: usize,
+    /// From one block to the next.
+    apart: usize,
     out: *mut T,
     stride: usize,
 }
@@ -146,6 +152,8 @@ unsafe impl<T: Float> Work<T> for Multiply<T> {
         let most = if V::ROWS >= 8 { 8 } else { 4 };
         let pass = if self.rows <= most { self.depth } else { PASS }.max(1);
         for panel in 0..self.blocks * (BLOCK / wide) {
+            let (block, within) = (panel / (BLOCK / wide), panel % (BLOCK / wide));
+            let weights = self.panels.wrapping_add(block * self.apart + within * self.depth * wide);
             for start in (0..self.depth).step_by(pass) {
                 let length = pass.min(self.depth - start);
                 let mut row = 0;
@@ -153,7 +161,7 @@ unsafe impl<T: Float> Work<T> for Multiply<T> {
                     // SAFETY: some rows from `row` exist in `a` and `out`, as many as are used; the panel in the weights.
                     row += unsafe {
                         let a = self.a.add(row * self.depth + start);
-                        let w = self.panels.add((panel * self.depth + start) * wide);
+                        let w = weights.wrapping_add(start * wide);
                         let out = self.out.add(row * self.stride + panel * wide);
                         match (self.rows - row).min(most) {
                             8.. => self.tile::<V, 8>(length, a, w, out, start > 0),
