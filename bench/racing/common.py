@@ -73,7 +73,7 @@ def summary(rounds):
         entry["peers"][peer] = {
             "median_ms": statistics.median(times), "min_ms": min(line["min_ms"] for line in lines),
             "peak_rss_mb": statistics.median(line["peak_rss_mb"] for line in lines), "rounds_ms": times}
-        for extra in ("first_ms", "planned_peak_mb"):
+        for extra in ("first_ms", "planned_peak_mb", "compile_ms"):
             if all(extra in line for line in lines):
                 entry["peers"][peer][extra] = statistics.median(line[extra] for line in lines)
     others = [peer for peer in rounds if peer != "etude"]

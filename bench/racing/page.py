@@ -1,5 +1,5 @@
 """docs/performance.md, from the results of the races."""
-from . import inference
+from . import etudes, inference
 from .common import ROOT, milliseconds
 from .training import GOALS, MEAN, OTHERS, PEERS, means
 
@@ -21,26 +21,25 @@ def rounds(count):
 
 
 def write(results):
-    """Writes the page: all of it, or the section on evaluation alone where there is nothing else."""
-    evaluated = inference.section(results["inference"], results["machine"]) if "inference" in results else None
-    if "workloads" in results:
+    """Writes the page: all of it, or the sections that were measured where the training race was not."""
+    text, sections = PAGE.read_text(), []
+    for part in (inference, etudes):
         # Figures that were not measured this time stay as they are.
-        text = page(results, evaluated or section_of(PAGE.read_text(), inference.HEADING))
-    else:
-        text = PAGE.read_text()
-        old = section_of(text, inference.HEADING)
-        text = text.replace(old, evaluated + "\n") if old else text.replace("## Method", evaluated + "\n## Method")
-    PAGE.write_text(text)
+        old, key = section_of(text, part.HEADING), part.__name__.split(".")[-1]
+        new = part.section(results[key], results["machine"]) if key in results else old
+        sections.append(new.rstrip())
+        text = text.replace(old, new.rstrip() + "\n") if old else text.replace("## Method", new.rstrip() + "\n\n## Method")
+    PAGE.write_text(page(results, "\n\n".join(filter(None, sections))) if "workloads" in results else text)
 
 
 def section_of(text, heading):
     """The section under `heading`, up to the next heading; empty if there is none."""
     _, found, rest = text.partition(heading + "\n")
-    return found + rest.partition("\n## ")[0] + "\n" if found else ""
+    return found + rest.partition("\n## ")[0].rstrip() + "\n" if found else ""
 
 
-def page(results, evaluated):
-    """docs/performance.md, with the section on evaluation as it is given."""
+def page(results, sections):
+    """docs/performance.md, with the sections of the other races as they are given."""
     about, roof = results["machine"], results["machine"].get("roofline") or {}
     figures = "" if not roof else (
         f"; {roof['gflops']:.0f} GFLOP/s of f32 multiply-adds on {roof['threads']} threads ({roof['gflops_one_thread']:.0f} on one), "
@@ -110,7 +109,7 @@ and mapping memory included.
             text += f"\n| {line['workload']}, {line['unit']} | {' | '.join(map(str, line['sizes']))} |\n|---|{'---|' * len(line['sizes'])}\n"
             text += f"| µs each | {' | '.join(milliseconds(each) for each in line['microseconds_each'])} |\n"
         text += SIZES
-    text += f"\n{evaluated.rstrip()}\n" if evaluated else ""
+    text += f"\n{sections}\n" if sections else ""
     text += """
 ## Method
 
@@ -119,6 +118,7 @@ all peers run one after the other, in every other round backwards; ratios are ta
 hits all alike. Models and data are the same (`crates/etude-bench/src/models` and the peers' scripts, whose parameter counts and
 first losses a test compares). Each framework uses one thread a core and its own defaults. In evaluation about two seconds' worth of
 calls is timed, and weights and inputs are hashes of names and positions that every program computes or reads (`tests/golden/pattern.py`).
+An étude's step is what lies between two lines of its log, data and logging included; PyTorch's has its data at hand.
 
 ## How to repeat it
 
@@ -126,6 +126,7 @@ calls is timed, and weights and inputs are hashes of names and positions that ev
 bench/compare --setup            # a virtual environment with the peers (several GB), and the Burn, tract and candle programs
 bench/compare --page             # some thirty minutes; nothing else should run meanwhile
 bench/compare --only inference --page  # the section on evaluation alone
+bench/compare --only etudes --page     # the section on the études' steps
 etude bench --roofline           # what the machine can do
 etude bench resnet18 --profile   # where the time of a step goes, kernel by kernel against the roof
 etude bench --inference --profile  # the same of the compiled models

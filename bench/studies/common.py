@@ -1,5 +1,5 @@
 """What the PyTorch steps beside the études share: one JSON line with the median time of a training step."""
-import argparse, json, time
+import argparse, json, resource, time
 
 import torch
 
@@ -19,4 +19,6 @@ def measure(name, step):
         step()
         times.append(time.perf_counter() - start)
     times.sort()
-    print(json.dumps({"etude": name, "peer": "torch", "median_ms": round(times[len(times) // 2] * 1e3, 3), "steps": len(times)}))
+    print(json.dumps({
+        "etude": name, "peer": "torch", "median_ms": round(times[len(times) // 2] * 1e3, 3), "min_ms": round(times[0] * 1e3, 3),
+        "steps": len(times), "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
