@@ -1,5 +1,6 @@
 //! Large products: the right side is packed once; the left side is read where it lies if that costs nothing, else it is
-//! packed: by each task for itself, or once for all where several tasks share rows.
+//! packed: by each task for itself, or once for all where several tasks share rows. Deep products with a small output are cut
+//! by their depth too.
 
 use super::kernel::Strip;
 use super::scratch::{self, Purpose};
@@ -23,10 +24,40 @@ const HALVED_COLUMNS: usize = 512;
 const PACKED_COLUMNS: usize = 256;
 /// Elements of the right side packed at a time.
 const PACKED: usize = 1 << 21;
+/// A depth is cut in parts of at least so many.
+const PART: usize = 256;
+/// Parts a depth is cut in, at most: each gives a whole output, and all are summed.
+const PARTS: usize = 4;
+/// Elements of a task that sums parts, about.
+const SUMMED: usize = 1 << 14;
 
-/// Cuts `depth` into as few equal blocks of at most [`DEPTH`] as possible; their size.
-fn depth_block(depth: usize) -> usize {
-    depth.div_ceil(depth.div_ceil(DEPTH))
+/// A depth cut into parts that are summed one beside the other, and each part into blocks.
+#[derive(Clone, Copy)]
+struct Depth {
+    whole: usize,
+    /// Length of a part, but for the last.
+    part: usize,
+    parts: usize,
+    /// Length of a block, but for the last of a part: at most [`DEPTH`].
+    block: usize,
+    /// Blocks of a part.
+    blocks: usize,
+}
+
+impl Depth {
+    /// Cut where summing the parts costs little beside the product.
+    fn new(m: usize, k: usize, n: usize) -> Depth {
+        let parts = if 2 * m * n <= DEPTH * k { (k / PART).clamp(1, PARTS) } else { 1 };
+        let part = k.div_ceil(parts);
+        let block = part.div_ceil(part.div_ceil(DEPTH));
+        Depth { whole: k, part, parts, block, blocks: part.div_ceil(block) }
+    }
+
+    /// The first index of block `index` of a part, and its length; the last of the last part may be empty.
+    fn block(&self, part: usize, index: usize) -> (usize, usize) {
+        let (start, end) = (part * self.part + index * self.block, self.whole.min((part + 1) * self.part));
+        (start, self.block.min(end.saturating_sub(start)))
+    }
 }
 
 /// `out = a · b`.
@@ -45,52 +76,83 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
 }
 
 /// The product with as many columns as are packed at a time.
+///
+/// Of a deep product with a small output every task takes a part of the depth: what it packs is what it multiplies, in the
+/// cache of one core, where otherwise each core would read all of the right side from the others'.
 unsafe fn columns_part<T: Float>(p: &Product<T>) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
-    let block = depth_block(p.k);
-    let blocks = p.k.div_ceil(block);
+    let depth = Depth::new(p.m, p.k, p.n);
     let (padded, padded_rows) = (p.n.next_multiple_of(wide), p.m.next_multiple_of(tall));
-    let [row_tasks, column_tasks] = cut(p.m, p.n, tall);
+    let [row_tasks, column_tasks] = cut(p.m, p.n, tall, TASKS.div_ceil(depth.parts));
     let shared = column_tasks > 1 && !in_place(p);
-    let size = padded * p.k + if shared { padded_rows * p.k } else { 0 };
-    scratch::with(Purpose::Right, size, |room: &mut [T]| {
-        let (right, left) = room.split_at_mut(padded * p.k);
-        let (right, left) = (SendPointer(right.as_mut_ptr()), SendPointer(left.as_mut_ptr()));
-        // Block `i` of the depth starts at `i · block · padded`, or `padded_rows`.
-        let (chunk, row_chunk) = (8 * wide, pack::STRIPS * tall);
-        let (chunks, row_chunks) = (p.n.div_ceil(chunk), if shared { p.m.div_ceil(row_chunk) } else { 0 });
-        parallel(blocks * (chunks + row_chunks), |task| {
-            let (start, index) = (task % blocks * block, task / blocks);
-            let depth = block.min(p.k - start);
-            // SAFETY: this block of a side and this piece of its panel, which no other task writes.
-            unsafe {
-                if let Some(index) = index.checked_sub(chunks) {
-                    let row = index * row_chunk;
-                    let source = p.rows(row, 0).a.wrapping_offset(start as isize * p.a_column);
-                    let panel = left.at(start * padded_rows + row * depth);
-                    pack::left(row_chunk.min(p.m - row), depth, source, p.a_row, p.a_column, panel);
-                } else {
-                    let column = index * chunk;
-                    let source = p.columns(column, 0).b.wrapping_offset(start as isize * p.b_row);
-                    let panel = right.at(start * padded + column * depth);
-                    pack::right(depth, chunk.min(p.n - column), source, p.b_row, p.b_column, panel);
+    let packed = padded * p.k + if shared { padded_rows * p.k } else { 0 };
+    scratch::with(Purpose::Partial, (depth.parts - 1) * p.m * p.n, |sums: &mut [T]| {
+        scratch::with(Purpose::Right, packed, |room: &mut [T]| {
+            let (right, left) = room.split_at_mut(padded * p.k);
+            let (right, left) = (SendPointer(right.as_mut_ptr()), SendPointer(left.as_mut_ptr()));
+            let (chunk, row_chunk) = (8 * wide, pack::STRIPS * tall);
+            let (chunks, row_chunks) = (p.n.div_ceil(chunk), if shared { p.m.div_ceil(row_chunk) } else { 0 });
+            let pieces = depth.blocks * (chunks + row_chunks);
+            parallel(depth.parts * pieces, |task| {
+                let (part, piece) = (task / pieces, task % pieces);
+                let (index, (start, length)) = (piece / depth.blocks, depth.block(part, piece % depth.blocks));
+                // SAFETY: this block of a side and this piece of its panel, which no other task writes.
+                unsafe {
+                    if let Some(index) = index.checked_sub(chunks) {
+                        let row = index * row_chunk;
+                        let source = p.rows(row, 0).a.wrapping_offset(start as isize * p.a_column);
+                        let panel = left.at(start * padded_rows + row * length);
+                        pack::left(row_chunk.min(p.m - row), length, source, p.a_row, p.a_column, panel);
+                    } else {
+                        let column = index * chunk;
+                        let source = p.columns(column, 0).b.wrapping_offset(start as isize * p.b_row);
+                        let panel = right.at(start * padded + column * length);
+                        pack::right(length, chunk.min(p.n - column), source, p.b_row, p.b_column, panel);
+                    }
                 }
-            }
+            });
+            let panels = Panels { depth, right, padded, left: shared.then_some(left), padded_rows };
+            let (base, tasks) = (SendPointer(sums.as_mut_ptr()), row_tasks * column_tasks);
+            parallel(depth.parts * tasks, |task| {
+                let (depth_part, task) = (task / tasks, task % tasks);
+                let (row, rows) = part(p.m, tall, row_tasks, task % row_tasks);
+                let (column, width) = part(p.n, wide, column_tasks, task / row_tasks);
+                // SAFETY: this task's part, rows and columns, which no other task writes; the panels are complete.
+                unsafe {
+                    // The first part's sums are made in the output, the others' beside it.
+                    let target = match depth_part.checked_sub(1) {
+                        None => *p,
+                        Some(other) => Product { out: base.at(other * p.m * p.n), out_row: p.n, ..*p },
+                    };
+                    rows_part(&target, depth_part, row, rows, column, width, &panels)
+                };
+            });
         });
-        let panels = Panels { block, right, padded, left: shared.then_some(left), padded_rows };
-        parallel(row_tasks * column_tasks, |task| {
-            let (row, rows) = part(p.m, tall, row_tasks, task % row_tasks);
-            let (column, width) = part(p.n, wide, column_tasks, task / row_tasks);
-            // SAFETY: this task's rows and columns, which no other task writes; the panels are complete.
-            unsafe { rows_part(p, row, rows, column, width, &panels) };
-        });
+        if depth.parts > 1 {
+            // SAFETY: all sums are there.
+            unsafe { add_parts(p, sums) };
+        }
     });
 }
 
-/// The packed sides. Block `i` of the depth begins at `i · block` times the side's padded width.
+/// Adds the sums of the other parts of the depth to those of the first, which lie in the output.
+unsafe fn add_parts<T: Float>(p: &Product<T>, sums: &[T]) {
+    let out = SendPointer(p.out);
+    let rows = SUMMED.div_ceil(p.n);
+    parallel(p.m.div_ceil(rows), |task| {
+        for row in task * rows..p.m.min((task + 1) * rows) {
+            // SAFETY: a row of the output, which this task alone writes.
+            let to = unsafe { std::slice::from_raw_parts_mut(out.at(row * p.out_row), p.n) };
+            for part in sums.chunks_exact(p.m * p.n) {
+                to.iter_mut().zip(&part[row * p.n..]).for_each(|(to, from)| *to += *from);
+            }
+        }
+    });
+}
+
+/// The packed sides. A block of the depth that begins at `start` lies at `start` times the side's padded width.
 struct Panels<T> {
-    /// Depth of a block, at most.
-    block: usize,
+    depth: Depth,
     right: SendPointer<T>,
     padded: usize,
     /// `None` if each task packs its own rows or reads them where they lie.
@@ -98,13 +160,13 @@ struct Panels<T> {
     padded_rows: usize,
 }
 
-/// How many tasks share the rows, and how many the columns.
-fn cut(m: usize, n: usize, tall: usize) -> [usize; 2] {
+/// How many of at least `tasks` tasks share the rows, and how many the columns.
+fn cut(m: usize, n: usize, tall: usize, tasks: usize) -> [usize; 2] {
     // Few rows make few tasks, and are not cut smaller: what is read of the right side serves all rows of a task.
     let row_tasks = m.div_ceil(TASK_ROWS);
     let least = if n >= m.max(HALVED_COLUMNS) { 2 } else { 1 };
-    let column_tasks = (TASKS / row_tasks).min(n / TASK_COLUMNS).max(least);
-    [row_tasks.next_multiple_of(TASKS / column_tasks).min(m.div_ceil(2 * tall)), column_tasks]
+    let column_tasks = (tasks / row_tasks).min(n / TASK_COLUMNS).max(least);
+    [row_tasks.next_multiple_of((tasks / column_tasks).max(1)).min(m.div_ceil(2 * tall)), column_tasks]
 }
 
 /// First index and number of those of `size` that part `index` of `parts` takes: whole pieces of `piece`, evenly.
@@ -121,9 +183,10 @@ fn in_place<T: Float>(p: &Product<T>) -> bool {
     p.a_column == 1 && caches::first_level_holds(TileShape::of::<T>().rows, apart)
 }
 
-/// One task: rows and columns of the output over the whole depth. `row` begins a tile.
+/// One task: rows and columns of the output over a part of the depth. `row` begins a tile.
 unsafe fn rows_part<T: Float>(
     p: &Product<T>,
+    depth_part: usize,
     row: usize,
     rows: usize,
     column: usize,
@@ -131,12 +194,12 @@ unsafe fn rows_part<T: Float>(
     panels: &Panels<T>,
 ) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
-    let Panels { block, ref right, padded, ref left, padded_rows } = *panels;
+    let Panels { depth, ref right, padded, ref left, padded_rows } = *panels;
     let in_place = in_place(p);
-    let size = if in_place || left.is_some() { 0 } else { pack::left_size::<T>(rows, block) };
+    let size = if in_place || left.is_some() { 0 } else { pack::left_size::<T>(rows, depth.block) };
     scratch::with(Purpose::Left, size, |own: &mut [T]| {
-        for start in (0..p.k).step_by(block) {
-            let depth = block.min(p.k - start);
+        for index in 0..depth.blocks {
+            let (start, depth) = depth.block(depth_part, index);
             let source = p.a.wrapping_offset(row as isize * p.a_row + start as isize * p.a_column);
             // SAFETY: the rows lie inside the left side, the strips inside the panels and the output.
             unsafe {
@@ -161,7 +224,7 @@ unsafe fn rows_part<T: Float>(
                         b_step: wide as isize,
                         c: p.out.add(row * p.out_row + strip),
                         c_row: p.out_row,
-                        add: start > 0,
+                        add: index > 0,
                     };
                     strip.compute();
                 }
@@ -175,10 +238,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn blocks_cover_every_depth_once() {
+        for (m, k, n, parts) in [
+            (1, 1, 1, 1),
+            (192, 2080, 768, 4),
+            (9, 1023, 512, 3),
+            (8, 511, 8, 1),
+            (20, 2081, 33, 4),
+            (512, 512, 512, 1),
+            (7, 1_064_961, 7, 4),
+        ] {
+            let depth = Depth::new(m, k, n);
+            let mut next = 0;
+            for (part, index) in (0..depth.parts).flat_map(|part| (0..depth.blocks).map(move |index| (part, index))) {
+                let (start, length) = depth.block(part, index);
+                assert!(length <= DEPTH && (start == next || length == 0), "block {index} of part {part} of {k}");
+                next += length;
+            }
+            assert_eq!(next, k);
+            assert_eq!(depth.parts, parts, "parts of {m} × {k} × {n}");
+        }
+    }
+
+    #[test]
     fn tasks_cover_every_row_and_column_once() {
         for (m, n) in [(9, 33), (96, 512), (97, 31), (192, 768), (256, 1024), (1000, 83), (4097, 255), (13, 5000)] {
             for (tall, wide) in [(12, 32), (6, 16), (4, 8)] {
-                let [row_tasks, column_tasks] = cut(m, n, tall);
+                let [row_tasks, column_tasks] = cut(m, n, tall, TASKS);
                 for (size, piece, parts) in [(m, tall, row_tasks), (n, wide, column_tasks)] {
                     let mut next = 0;
                     for index in 0..parts {

@@ -121,6 +121,7 @@ fn thin_and_large_products() {
         (3000, 70, 1),
         (131, 270, 149),
         (16, 700, 331),
+        (37, 1101, 45),
     ];
     for (m, k, n) in shapes {
         for la in [Layout::Plain, Layout::Transposed, Layout::Spaced] {
@@ -132,11 +133,14 @@ fn thin_and_large_products() {
         check::<f64>(1, m, k, n, Layout::Plain, Layout::Transposed);
     }
     check::<f32>(1, 97, 520, 1061, Layout::Plain, Layout::Plain);
+    check::<f32>(1, 30, 1100, 4001, Layout::Transposed, Layout::Plain);
 }
 
 #[test]
 fn same_bits_on_any_number_of_threads() {
-    for (batch, m, k, n) in [(1, 131, 270, 300), (40, 33, 65, 47), (1, 8, 300, 2000), (1, 3000, 200, 2)] {
+    for (batch, m, k, n) in
+        [(1, 131, 270, 300), (40, 33, 65, 47), (1, 8, 300, 2000), (1, 3000, 200, 2), (1, 37, 2081, 45)]
+    {
         let (a, b) = (matrix::<f32>(Layout::Plain, batch, m, k), matrix::<f32>(Layout::Plain, batch, k, n));
         let run = |threads| {
             set_threads(threads);
