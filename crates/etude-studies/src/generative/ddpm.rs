@@ -41,7 +41,7 @@
 //! as well, it is the right one (`hidden.png`).
 //!
 //! **How good, how fast?** The judge is that of the GANs, so that the distances compare. With the defaults and seed 1, DDIM
-//! gets 5.7 (8.8 and 9.2 with seeds 2 and 3). Without guidance it gets 2.8, but then every eleventh digit is not the one asked
+//! gets 5.7 (8.7 and 8.1 with seeds 2 and 3). Without guidance it gets 2.8, but then every eleventh digit is not the one asked
 //! for. DDPM's 250 steps get 6.3, and half the leaps lose nothing. `dcgan` gets 24.6 and `cgan` 11.1, by one pass of a generator
 //! instead of 50 or 250 of a larger net, twice each: per digit DDIM takes hundreds of times as long, DDPM thousands of times
 //! (the table).
