@@ -23,13 +23,13 @@ def rounds(count):
 def write(results):
     """Writes the page: all of it, or the sections that were measured where the training race was not."""
     text, sections = PAGE.read_text(), []
-    for part in (inference, etudes):
+    for key, race in (("inference", inference), ("etudes", etudes)):
         # Figures that were not measured this time stay as they are.
-        old, key = section_of(text, part.HEADING), part.__name__.split(".")[-1]
-        new = part.section(results[key], results["machine"]) if key in results else old
-        sections.append(new.rstrip())
-        text = text.replace(old, new.rstrip() + "\n") if old else text.replace("## Method", new.rstrip() + "\n\n## Method")
-    PAGE.write_text(page(results, "\n\n".join(filter(None, sections))) if "workloads" in results else text)
+        old = section_of(text, race.HEADING)
+        new = race.section(results[key], results["machine"]).rstrip() + "\n" if key in results else old
+        sections.append(new)
+        text = text.replace(old or "## Method", new if old else f"{new}\n## Method" if new else "## Method")
+    PAGE.write_text(page(results, "\n".join(filter(None, sections))) if "workloads" in results else text)
 
 
 def section_of(text, heading):
@@ -48,8 +48,8 @@ def page(results, sections):
     text = f"""# Performance
 
 One training step (forward, loss, backward, Adam, the loss read back) of thirteen models, f32, data in memory, against PyTorch
-(eager and compiled), JAX and Burn; and the evaluation of two models against ONNX Runtime, PyTorch, tract and candle. Peers run on the
-same machine in the same run. Written by `bench/compare --page`.
+(eager and compiled), JAX and Burn; the evaluation of two models against ONNX Runtime, PyTorch, tract and candle; and the études' own
+steps against PyTorch. Peers run on the same machine in the same run. Written by `bench/compare --page`.
 
 ## Machine
 
@@ -109,7 +109,7 @@ and mapping memory included.
             text += f"\n| {line['workload']}, {line['unit']} | {' | '.join(map(str, line['sizes']))} |\n|---|{'---|' * len(line['sizes'])}\n"
             text += f"| µs each | {' | '.join(milliseconds(each) for each in line['microseconds_each'])} |\n"
         text += SIZES
-    text += f"\n{sections}\n" if sections else ""
+    text += f"\n{sections}" if sections else ""
     text += """
 ## Method
 

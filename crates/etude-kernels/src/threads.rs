@@ -11,21 +11,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 ///
 /// Panics in a task are raised again in the caller once every task has ended.
 pub fn parallel(tasks: usize, work: impl Fn(usize) + Sync) {
-    if tasks <= 1 || threads() == 1 || INSIDE.get() {
-        (0..tasks).for_each(work);
-        return;
-    }
-    pool().run(tasks, false, &work);
+    in_order(tasks, false, &work);
 }
 
 /// As [`parallel`], but every thread goes through its tasks from the last to the first. Of data too large for a core's
 /// cache, read again and again, the end is still there when the next call begins with it.
-pub fn parallel_backwards(tasks: usize, work: impl Fn(usize) + Sync) {
+pub(crate) fn parallel_backwards(tasks: usize, work: impl Fn(usize) + Sync) {
+    in_order(tasks, true, &work);
+}
+
+fn in_order(tasks: usize, backwards: bool, work: &(dyn Fn(usize) + Sync)) {
     if tasks <= 1 || threads() == 1 || INSIDE.get() {
-        (0..tasks).rev().for_each(work);
-        return;
+        (0..tasks).for_each(|index| work(if backwards { tasks - 1 - index } else { index }));
+    } else {
+        pool().run(tasks, backwards, work);
     }
-    pool().run(tasks, true, &work);
 }
 
 /// Cuts `out` into pieces of `chunk` elements (the last may be shorter) and runs `work(index, piece)` on each in parallel.
@@ -102,6 +102,8 @@ unsafe impl<T: Send> Send for SendPointer<T> {}
 struct Job {
     work: &'static (dyn Fn(usize) + Sync),
     shares: Vec<Share>,
+    /// Whether each share is claimed from its last task to its first.
+    backwards: bool,
     left: AtomicUsize,
     panicked: AtomicBool,
     payload: Mutex<Option<Box<dyn std::any::Any + Send>>>,
@@ -115,16 +117,13 @@ struct Share {
     claimed: AtomicUsize,
     first: usize,
     end: usize,
-    /// Whether they are claimed from the last to the first.
-    backwards: bool,
 }
 
 impl Share {
     /// A task nobody has claimed before.
-    fn claim(&self) -> Option<usize> {
+    fn claim(&self, backwards: bool) -> Option<usize> {
         let number = self.claimed.fetch_add(1, Ordering::Relaxed);
-        (number < self.end - self.first)
-            .then(|| if self.backwards { self.end - 1 - number } else { self.first + number })
+        (number < self.end - self.first).then(|| if backwards { self.end - 1 - number } else { self.first + number })
     }
 }
 
@@ -137,7 +136,7 @@ impl Job {
         let mut ended = 0;
         for turn in 0..self.shares.len() {
             let share = &self.shares[(id + turn) % self.shares.len()];
-            while let Some(index) = share.claim() {
+            while let Some(index) = share.claim(self.backwards) {
                 let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (self.work)(index)));
                 if let Err(payload) = result {
                     self.panicked.store(true, Ordering::Relaxed);
@@ -194,11 +193,12 @@ impl Pool {
         let threads = threads();
         let share = |id: usize| {
             let [first, end] = [id, id + 1].map(|id| id * tasks / threads);
-            Share { claimed: AtomicUsize::new(0), first, end, backwards }
+            Share { claimed: AtomicUsize::new(0), first, end }
         };
         let job = Arc::new(Job {
             work,
             shares: (0..threads).map(share).collect(),
+            backwards,
             left: AtomicUsize::new(tasks),
             panicked: AtomicBool::new(false),
             payload: Mutex::new(None),

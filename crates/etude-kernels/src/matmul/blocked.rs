@@ -55,8 +55,9 @@ impl Depth {
 
     /// The first index of block `index` of a part, and its length; the last of the last part may be empty.
     fn block(&self, part: usize, index: usize) -> (usize, usize) {
-        let (start, end) = (part * self.part + index * self.block, self.whole.min((part + 1) * self.part));
-        (start, self.block.min(end.saturating_sub(start)))
+        let end = self.whole.min((part + 1) * self.part);
+        let start = end.min(part * self.part + index * self.block);
+        (start, self.block.min(end - start))
     }
 }
 
@@ -124,8 +125,8 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
                         None => *p,
                         Some(other) => Product { out: base.at(other * p.m * p.n), out_row: p.n, ..*p },
                     };
-                    rows_part(&target, depth_part, row, rows, column, width, &panels)
-                };
+                    rows_part(&target, depth_part, row, rows, column, width, &panels);
+                }
             });
         });
         if depth.parts > 1 {
@@ -252,7 +253,7 @@ mod tests {
             let mut next = 0;
             for (part, index) in (0..depth.parts).flat_map(|part| (0..depth.blocks).map(move |index| (part, index))) {
                 let (start, length) = depth.block(part, index);
-                assert!(length <= DEPTH && (start == next || length == 0), "block {index} of part {part} of {k}");
+                assert!(length <= DEPTH && start == next, "block {index} of part {part} of {k}");
                 next += length;
             }
             assert_eq!(next, k);

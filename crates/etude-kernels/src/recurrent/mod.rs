@@ -4,8 +4,8 @@
 //! left to the step is the product of the previous state with the recurrent weights, and the gates, in one pass: a task
 //! computes all gates of some units for some rows of the batch. Weights are packed once a sequence (`panels`). Large
 //! ones are cut by units, so that each step streams them from memory once for the whole batch, every other step from the
-//! end to the beginning; small ones stay in each core's cache, and tasks take rows through all steps. The bits do not depend on the cut: a product's terms are always
-//! added in the same order.
+//! end to the beginning; small ones stay in each core's cache, and tasks take rows through all steps. The bits do not
+//! depend on the cut: a product's terms are always added in the same order.
 
 mod gru;
 mod lstm;
@@ -108,9 +108,8 @@ fn run_steps<F: Fn(usize, Range<usize>, Range<usize>) + Sync>(
     } else {
         // There and back: a core's second-level cache still holds the weights that were read last.
         for step in 0..steps {
-            let (tasks, task) = (hidden.div_ceil(UNITS), |task| {
-                work(step, 0..batch, task * UNITS..hidden.min((task + 1) * UNITS));
-            });
+            let tasks = hidden.div_ceil(UNITS);
+            let task = |task: usize| work(step, 0..batch, task * UNITS..hidden.min((task + 1) * UNITS));
             if step % 2 == 0 { parallel(tasks, task) } else { parallel_backwards(tasks, task) }
         }
     }
