@@ -27,6 +27,11 @@ pub(crate) struct Strip<T> {
     pub add: bool,
 }
 
+/// Steps of the depth that the right side is asked for ahead, for it comes from the second-level cache or from beyond.
+const AHEAD: isize = 16;
+/// Bytes of a line of memory.
+const LINE: usize = 64;
+
 impl<T: Float> Strip<T> {
     /// One tile for each number of rows, of one or of two vectors. Each is compiled by itself: one function that holds
     /// them all would keep neither its sums nor its strides in registers.
@@ -134,10 +139,14 @@ unsafe fn accumulate<T: Float, V: Vector<T>, const R: usize, const C: usize>(
     // SAFETY: the caller's promise covers `depth` steps of both sides.
     unsafe {
         let mut sums = [[V::splat(T::ZERO); C]; R];
+        let ahead = AHEAD * b_step;
         for _ in 0..depth {
             let mut right = [V::splat(T::ZERO); C];
             for j in 0..C {
                 right[j] = V::load(b.add(j * V::LANES));
+                if (j * V::LANES * size_of::<T>()).is_multiple_of(LINE) {
+                    cpu::prefetch(b.wrapping_offset(ahead).wrapping_add(j * V::LANES));
+                }
             }
             for i in 0..R {
                 let left = V::splat(*a.offset(i as isize * a_row));
