@@ -67,23 +67,39 @@ def rounds_of(peers, command, a):
 
 def summary(rounds):
     """Medians, ratios within rounds and memory of one job."""
-    entry = {"peers": {}, "best": None}
+    entry = {"peers": {}}
     for peer, lines in rounds.items():
-        times = [line["median_ms"] for line in lines]
         entry["peers"][peer] = {
-            "median_ms": statistics.median(times), "min_ms": min(line["min_ms"] for line in lines),
-            "peak_rss_mb": statistics.median(line["peak_rss_mb"] for line in lines), "rounds_ms": times}
+            "min_ms": min(line["min_ms"] for line in lines), "peak_rss_mb": statistics.median(line["peak_rss_mb"] for line in lines),
+            "rounds_ms": [line["median_ms"] for line in lines]}
         for extra in ("first_ms", "planned_peak_mb", "compile_ms"):
             if all(extra in line for line in lines):
                 entry["peers"][peer][extra] = statistics.median(line[extra] for line in lines)
-    others = [peer for peer in rounds if peer != "etude"]
-    if "etude" in rounds:
+    return settled(entry)
+
+
+def joined(earlier, later):
+    """One job of two races, the later's rounds after the earlier's; memory and first steps are the earlier's."""
+    for peer, figures in later["peers"].items():
+        if peer in earlier["peers"]:
+            mine = earlier["peers"][peer]
+            mine["rounds_ms"] += figures["rounds_ms"]
+            mine["min_ms"] = min(mine["min_ms"], figures["min_ms"])
+    return settled(earlier)
+
+
+def settled(entry):
+    """The entry with what follows from the times of its rounds."""
+    peers = entry["peers"]
+    for figures in peers.values():
+        figures["median_ms"] = statistics.median(figures["rounds_ms"])
+    others = [peer for peer in peers if peer != "etude"]
+    if "etude" in peers:
         for peer in others:
-            ratios = [theirs["median_ms"] / ours["median_ms"] for theirs, ours in zip(rounds[peer], rounds["etude"])]
-            entry["peers"][peer]["ratio"] = [statistics.median(ratios), min(ratios), max(ratios)]
-        if others:
-            entry["best"] = min(others, key=lambda peer: entry["peers"][peer]["median_ms"])
-    return entry
+            ratios = [theirs / ours for theirs, ours in zip(peers[peer]["rounds_ms"], peers["etude"]["rounds_ms"])]
+            peers[peer]["ratio"] = [statistics.median(ratios), min(ratios), max(ratios)]
+    best = others and "etude" in peers
+    return {**entry, "best": min(others, key=lambda peer: peers[peer]["median_ms"]) if best else None}
 
 
 def print_row(workload, entry):

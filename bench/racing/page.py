@@ -16,8 +16,12 @@ that reason. So ten percent between 8 and 256 examples are out of reach while a 
 """
 
 
-def rounds(count):
-    return "the ratios of one round" if count == 1 else f"the ratios of {count} rounds"
+def rounds(results):
+    """How many rounds the ratios are of, and of which workloads more."""
+    usual = results["rounds"]
+    counts = {workload: len(e["peers"].get("etude", {}).get("rounds_ms", [])) for workload, e in results["workloads"].items()}
+    more = [f"{workload}: {count}" for workload, count in counts.items() if count > usual]
+    return ("the ratios of one round" if usual == 1 else f"the ratios of {usual} rounds") + (f" ({', '.join(more)})" if more else "")
 
 
 def write(results):
@@ -57,7 +61,7 @@ steps against PyTorch. Peers run on the same machine in the same run. Written by
 
 ## Times
 
-Milliseconds a step, and in brackets how many times as fast Étude is: the median of {rounds(results['rounds'])}, with the smallest
+Milliseconds a step, and in brackets how many times as fast Étude is: the median of {rounds(results)}, with the smallest
 and the largest.
 
 | workload | Étude | {' | '.join(peers)} | against the best | goal |
