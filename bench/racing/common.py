@@ -98,8 +98,9 @@ def settled(entry):
         for peer in others:
             ratios = [theirs / ours for theirs, ours in zip(peers[peer]["rounds_ms"], peers["etude"]["rounds_ms"])]
             peers[peer]["ratio"] = [statistics.median(ratios), min(ratios), max(ratios)]
-    best = others and "etude" in peers
-    return {**entry, "best": min(others, key=lambda peer: peers[peer]["median_ms"]) if best else None}
+    raced = others if "etude" in peers else []
+    entry["best"] = min(raced, key=lambda peer: peers[peer]["median_ms"], default=None)
+    return entry
 
 
 def print_row(workload, entry):
