@@ -58,7 +58,7 @@ def section(results, about):
 
 Milliseconds for one evaluation of a compiled model (`model.compile()`), and in brackets how many times as fast Étude is: the median of the
 rounds' ratios, with the smallest and the largest. ONNX Runtime and tract read what PyTorch exported; candle has its own models. All
-have the same weights and inputs. Commit {about['commit']}, {about['date']}.
+have the same weights and inputs; tract and candle are built for this very processor, as Étude is not. Commit {about['commit']}, {about['date']}.
 
 | model, batch | Étude | {' | '.join(peers)} | goal |
 |---|---|{'---|' * len(peers)}---|

@@ -1,5 +1,5 @@
 """docs/performance.md, from the results of the races."""
-from . import etudes, inference
+from . import etudes, floors, inference
 from .common import ROOT, milliseconds
 from .training import GOALS, MEAN, OTHERS, PEERS, means
 
@@ -27,7 +27,7 @@ def rounds(results):
 def write(results):
     """Writes the page: all of it, or the sections that were measured where the training race was not."""
     text, sections = PAGE.read_text(), []
-    for key, race in (("inference", inference), ("etudes", etudes)):
+    for key, race in (("floors", floors), ("inference", inference), ("etudes", etudes)):
         # Figures that were not measured this time stay as they are.
         old = section_of(text, race.HEADING)
         new = race.section(results[key], results["machine"]).rstrip() + "\n" if key in results else old
@@ -131,6 +131,7 @@ bench/compare --setup            # a virtual environment with the peers (several
 bench/compare --page             # some thirty minutes; nothing else should run meanwhile
 bench/compare --only inference --page  # the section on evaluation alone
 bench/compare --only etudes --page     # the section on the études' steps
+bench/compare --only floors --page     # the section on where a step's time goes
 etude bench --roofline           # what the machine can do
 etude bench resnet18 --profile   # where the time of a step goes, kernel by kernel against the roof
 etude bench --inference --profile  # the same of the compiled models

@@ -1,0 +1,66 @@
+"""Where a training step's time goes: its kernels by kind, each kind against its floor (`etude bench --profile`)."""
+from .common import milliseconds, run
+from .training import WORKLOADS
+
+HEADING = "## Where a step's time goes"
+# Kernels by how their names begin; all others are chains, folds and copies.
+KINDS = {
+    "products": ("matmul",), "convolutions": ("conv",), "recurrent layers": ("lstm", "gru", "rnn"), "attention": ("attention", "scaled_dot"),
+    "norms": ("layer_", "batch_", "group_"), "updates": ("adam",), "others": ("",)}
+
+TEXT = """
+The floor of a kernel is what it has to do at the machine's peak: its operations, or its bytes at the bandwidth of the level that holds
+them, whichever takes longer; the peak is measured in the same process. A cell says which part of the kernels' time a kind of kernel
+takes and, in brackets, its floor over its time. Winograd's way does fewer operations than the direct convolution whose floor is
+counted, so convolutions can be above 100 %; so can sums and updates whose data a nearer cache still holds. Exponentials and error functions count
+as one operation each, and random numbers not at all: chains with many of them look far from a floor that they could not reach.
+"""
+
+# What was tried where a workload is nearest to its goal.
+NEAREST = """
+**gpt** is the workload nearest to its goal. Its products, of 1024 rows, are 29 of its 30.5 GFLOP: 82 ms at the peak of the machine above,
+some 100 ms with the floors of all other kernels, where the step takes 141 to 147 ms undisturbed. PyTorch's products have the same sizes, and the
+library it calls reaches what ours reach (docs/kernels.md); at 90 % of the peak, which neither holds for every size, the step would take some
+120 ms. A product within the step lacks little that the same product alone has: with sixteen sets of inputs and outputs in turn, so
+that all come from beyond the second level, the six products of a block reach 0.92 to 0.99 of what they reach with one set. Tried, in
+turns with the version before: weights' gradients cut by their depth (1.02 to 1.12 times as fast, kept), asking for the right side ahead
+(1.02 to 1.06, kept), masked scores and causal blocks skipped in attention, products' tasks dealt evenly (together 1.14, kept), epilogues
+of bias and GELU in training (1.02, left: docs/architecture.md says what they could save), tasks of other shapes (0.84 to 1.02, left),
+asking ahead for the output's lines (0.88 to 1.08, left). Both cores get equal parts of each kernel, so a core that something else
+slows down slows the step; single runs of two or three rounds gave 1.06, 1.148 and, with the step's time wandering between 144 and 255 ms, 0.84.
+"""
+
+
+def race(a):
+    """The profile of each workload in the turn whose step was the median."""
+    results = {}
+    for workload in [w for w in WORKLOADS if w in a.workloads]:
+        turns = [line for _ in range(a.rounds) if (line := run([a.program, "bench", workload, "--profile", "--json"], a))]
+        if turns:
+            turns.sort(key=lambda line: line["profile"]["step_ms"])
+            results[workload] = summary(turns[(len(turns) - 1) // 2])
+            print(workload, results[workload], flush=True)
+    return results
+
+
+def summary(line):
+    """A step's time, its floor, and of each kind the time and the floor, in milliseconds."""
+    kinds = {}
+    for kernel in line["profile"]["kernels"]:
+        kind = next(kind for kind, starts in KINDS.items() if kernel["kernel"].startswith(starts))
+        ms, floor = kinds.get(kind, (0, 0))
+        kinds[kind] = (ms + kernel["ms"], floor + kernel["ms"] * kernel["of_roof"])
+    return {"step_ms": line["profile"]["step_ms"], "kinds": kinds}
+
+
+def section(results, about):
+    """The section of the page."""
+    text = f"{HEADING}\n{TEXT}\nCommit {about['commit']}, {about['date']}.\n\n"
+    text += f"| workload | step, ms | floor, ms | {' | '.join(KINDS)} |\n|---|---|---|{'---|' * len(KINDS)}\n"
+    for workload, entry in results.items():
+        kinds = entry["kinds"]
+        total = sum(ms for ms, _ in kinds.values())
+        cell = lambda ms, floor: f"{ms / total:.0%} ({floor / ms:.0%})".replace("%", " %") if ms >= 0.005 * total else "–"
+        cells = " | ".join(cell(*kinds.get(kind, (0, 0))) for kind in KINDS)
+        text += f"| {workload} | {milliseconds(entry['step_ms'])} | {milliseconds(sum(floor for _, floor in kinds.values()))} | {cells} |\n"
+    return text + NEAREST
