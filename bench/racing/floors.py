@@ -16,20 +16,6 @@ counted, so convolutions can be above 100 %; so can sums and updates whose data 
 as one operation each, and random numbers not at all: chains with many of them look far from a floor that they could not reach.
 """
 
-# What was tried where a workload is nearest to its goal.
-NEAREST = """
-**gpt** is the workload nearest to its goal. Its products, of 1024 rows, are 29 of its 30.5 GFLOP: 82 ms at the peak of the machine above,
-some 100 ms with the floors of all other kernels, where the step takes 141 to 147 ms undisturbed. PyTorch's products have the same sizes, and the
-library it calls reaches what ours reach (docs/kernels.md); at 90 % of the peak, which neither holds for every size, the step would take some
-120 ms. A product within the step lacks little that the same product alone has: with sixteen sets of inputs and outputs in turn, so
-that all come from beyond the second level, the six products of a block reach 0.92 to 0.99 of what they reach with one set. Tried, in
-turns with the version before: weights' gradients cut by their depth (1.02 to 1.12 times as fast, kept), asking for the right side ahead
-(1.02 to 1.06, kept), masked scores and causal blocks skipped in attention, products' tasks dealt evenly (together 1.14, kept), epilogues
-of bias and GELU in training (1.02, left: docs/architecture.md says what they could save), tasks of other shapes (0.84 to 1.02, left),
-asking ahead for the output's lines (0.88 to 1.08, left). Both cores get equal parts of each kernel, so a core that something else
-slows down slows the step; single runs of two or three rounds gave 1.06, 1.148 and, with the step's time wandering between 144 and 255 ms, 0.84.
-"""
-
 
 def race(a):
     """The profile of each workload in the turn whose step was the median."""
@@ -63,4 +49,4 @@ def section(results, about):
         cell = lambda ms, floor: f"{ms / total:.0%} ({floor / ms:.0%})".replace("%", " %") if ms >= 0.005 * total else "–"
         cells = " | ".join(cell(*kinds.get(kind, (0, 0))) for kind in KINDS)
         text += f"| {workload} | {milliseconds(entry['step_ms'])} | {milliseconds(sum(floor for _, floor in kinds.values()))} | {cells} |\n"
-    return text + NEAREST
+    return text
