@@ -29,8 +29,7 @@ come from beyond the second level, a block's products reach 0.92 to 0.99 of what
 version before: weights' gradients cut by their depth (those products 1.02 to 1.12 times as fast, kept), asking for the right side ahead
 (1.02 to 1.06, kept), masked scores and causal blocks skipped in attention and tasks dealt evenly (the step 1.14, kept), epilogues of
 bias and GELU in training (the step 1.02, left: docs/architecture.md says what they could save), tasks of other shapes (0.84 to 1.02,
-left), asking ahead for the output's lines (0.88 to 1.08, left). Each core gets an equal part of each kernel, so that whatever slows one
-core slows the step.
+left), asking ahead for the output's lines (0.88 to 1.08, left).
 """
 
 
