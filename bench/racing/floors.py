@@ -12,8 +12,9 @@ TEXT = """
 The floor of a kernel is what it has to do at the machine's peak: its operations, or its bytes at the bandwidth of the level that holds
 them, whichever takes longer; the peak is measured in the same process. A cell says which part of the kernels' time a kind of kernel
 takes and, in brackets, its floor over its time. Winograd's way does fewer operations than the direct convolution whose floor is
-counted, so convolutions can be above 100 %; so can sums and updates whose data a nearer cache still holds. Exponentials and error functions count
-as one operation each, and random numbers not at all: chains with many of them look far from a floor that they could not reach.
+counted, so convolutions can be above 100 %; so can sums and updates whose data a nearer cache still holds.
+Elementwise, exponentials and error functions count as one operation each; attention, softmax and random numbers count by their bytes
+alone, so that they look further from a floor than they are.
 """
 
 

@@ -146,7 +146,7 @@ An étude's step is what lies between two lines of its log, data and logging inc
 
 ```sh
 bench/compare --setup            # a virtual environment with the peers (several GB), and the Burn, tract and candle programs
-bench/compare --page             # some thirty minutes; nothing else should run meanwhile
+bench/compare --page             # an hour and a half; nothing else should run meanwhile
 bench/compare --only inference --page  # the section on evaluation alone
 bench/compare --only etudes --page     # the section on the études' steps
 bench/compare --only floors --page     # the section on where a step's time goes
