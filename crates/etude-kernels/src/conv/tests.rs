@@ -11,25 +11,25 @@ fn value<T: Float>(i: usize) -> T {
 /// Calls `visit(x index, w index, y index)` for every product of the definition.
 pub(super) fn products(g: &ConvGeometry, mut visit: impl FnMut(usize, usize, usize)) {
     let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    for b in 0..g.batch {
-        for o in 0..g.out_channels {
-            for index in 0..g.output.iter().product() {
-                let p = [index / g.output[2] / g.output[1], index / g.output[2] % g.output[1], index % g.output[2]];
-                for c in 0..channels {
-                    for (t, k) in g.positions().enumerate() {
-                        let at: Vec<isize> = (0..3)
-                            .map(|a| (p[a] * g.stride[a] + k[a] * g.dilation[a]) as isize - g.padding[a] as isize)
-                            .collect();
-                        if (0..3).any(|a| at[a] < 0 || at[a] >= g.input[a] as isize) {
-                            continue;
-                        }
-                        let plane = b * g.in_channels + o / rows * channels + c;
-                        let x = ((plane * g.input[0] + at[0] as usize) * g.input[1] + at[1] as usize) * g.input[2]
-                            + at[2] as usize;
-                        let w = (o * channels + c) * g.taps() + t;
-                        let y = (b * g.out_channels + o) * g.output.iter().product::<usize>() + index;
-                        visit(x, w, y);
-                    }
+    let [inside, pixels] = [g.input, g.output].map(|size| size.iter().product::<usize>());
+    for pixel in 0..pixels {
+        let p = [pixel / g.output[2] / g.output[1], pixel / g.output[2] % g.output[1], pixel % g.output[2]];
+        let reaches = |k: [usize; 3]| {
+            let at = [0, 1, 2].map(|a| (p[a] * g.stride[a] + k[a] * g.dilation[a]).checked_sub(g.padding[a]));
+            match at {
+                [Some(z), Some(y), Some(x)] if z < g.input[0] && y < g.input[1] && x < g.input[2] => {
+                    Some((z * g.input[1] + y) * g.input[2] + x)
+                }
+                _ => None,
+            }
+        };
+        // Which taps reach into a plane of the input, and where.
+        let taps: Vec<_> = g.positions().enumerate().filter_map(|(t, k)| Some((t, reaches(k)?))).collect();
+        for (b, o) in (0..g.batch).flat_map(|b| (0..g.out_channels).map(move |o| (b, o))) {
+            for c in 0..channels {
+                let plane = (b * g.in_channels + o / rows * channels + c) * inside;
+                for &(t, at) in &taps {
+                    visit(plane + at, (o * channels + c) * g.taps() + t, (b * g.out_channels + o) * pixels + pixel);
                 }
             }
         }
