@@ -65,6 +65,12 @@ pub(crate) fn lstm_forward_body<T: Float>(
                         will_write([&h, &c][gate], line * hidden + units.start, width);
                     }
                 }
+                if gate == 3 {
+                    for b in rows.clone() {
+                        // SAFETY: as above.
+                        will_read(unsafe { state_at(&c, c0, before, state, b * hidden + units.start, width) });
+                    }
+                }
                 weights.multiply(previous, count, gate, units.clone(), products, stride);
             }
             for (row, b) in rows.enumerate() {
@@ -202,7 +208,10 @@ pub(crate) fn lstm_backward_body<T: Float>(
                             will_read(&gates[at..][..width]);
                             will_write(&g_gates, at, width);
                         }
-                        will_read(&gh[line * hidden + units.start..][..width]);
+                        for x in [gh, c] {
+                            will_read(&x[line * hidden + units.start..][..width]);
+                        }
+                        will_write(&carry, b * hidden + units.start, width);
                         if let Some(before) = order.before(step) {
                             will_read(&c[(before * batch + b) * hidden + units.start..][..width]);
                         }

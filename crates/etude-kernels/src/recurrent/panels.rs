@@ -21,6 +21,9 @@ const PASS: usize = 256;
 /// than the machine looks ahead by itself.
 const AHEAD: usize = 2048;
 
+/// Lines that are asked for ahead where columns are packed: they lie on other pages, which the machine does not foresee.
+const LINES_AHEAD: usize = 16;
+
 /// Packed weights: `groups` matrices of `columns` columns and `depth` rows. A block of the first lies before the same block
 /// of the second, as a step reads them.
 pub(super) struct Panels {
@@ -102,6 +105,20 @@ unsafe impl<T: Float> Work<T> for Pack<T> {
     unsafe fn run<V: Vector<T>>(self) {
         let Pack { from, to, count, depth, columns, turned } = self;
         let wide = 2 * V::LANES;
+        if !turned && count == BLOCK {
+            for k in 0..depth {
+                let from = from.wrapping_add(k * columns);
+                for first in (0..BLOCK).step_by(V::LANES) {
+                    cpu::prefetch(from.wrapping_add(LINES_AHEAD * columns + first));
+                    // SAFETY: all columns of the block exist; the target is half a panel, `wide` elements a row.
+                    unsafe {
+                        let to = to.add(first / wide * wide * depth + first % wide + k * wide);
+                        V::load(from.add(first)).store(to);
+                    }
+                }
+            }
+            return;
+        }
         let (step, column) = if turned { (1, depth) } else { (columns, 1) };
         for first in (0..BLOCK).step_by(V::LANES) {
             let here = count.saturating_sub(first).min(V::LANES);
@@ -117,10 +134,6 @@ unsafe impl<T: Float> Work<T> for Pack<T> {
                 }
                 for k in k..depth {
                     let to = to.add(k * wide);
-                    if whole && !turned {
-                        V::load(from.add(k * step)).store(to);
-                        continue;
-                    }
                     for j in 0..V::LANES {
                         *to.add(j) = if j < here { *from.add(k * step + j * column) } else { T::ZERO };
                     }
