@@ -90,6 +90,8 @@ pub(crate) struct Switches {
     pub eager: bool,
     /// `ETUDE_CHECK=nan`: stop at the first operation that makes a NaN or an infinity.
     pub check_nan: bool,
+    /// `ETUDE_EXACT=1`: sums as they were written, even where others of the same value take less time.
+    pub exact: bool,
     /// `ETUDE_TRACE`, a comma-separated list of `time`, `plan`, `graph`, `compile`.
     pub trace: crate::runtime::trace::Trace,
 }
@@ -101,6 +103,7 @@ pub(crate) fn switches() -> &'static Switches {
         let variable = |name| std::env::var(name).unwrap_or_default();
         Switches {
             eager: variable("ETUDE_EAGER") == "1",
+            exact: variable("ETUDE_EXACT") == "1",
             check_nan: variable("ETUDE_CHECK").split(',').any(|word| word == "nan"),
             trace: crate::runtime::trace::Trace::parse(&variable("ETUDE_TRACE")),
         }

@@ -117,3 +117,55 @@ fn of_an_activation_only_its_argument_is_kept() {
     let unit = 256 * 64 * 4;
     assert!(peak <= (2 * 6 + 2 * 3 + 4) * unit, "{peak} bytes are {} results", peak / unit);
 }
+
+/// A loss over `rows`, moved, times a weight; and its gradients of the table and of the weight.
+fn products_of(rows: &Tensor, table: &Tensor, weight: &Tensor, slopes: &Tensor) -> Vec<Tensor> {
+    // [6, 4, D] picked, the first two axes exchanged: [4, 6, D] · [D, 5].
+    let y = rows.reshape([6, 4, 32]).transpose(0, 1).matmul(&weight.t());
+    let gradients = (y.tanh() * slopes).sum(..).backward_keeping().unwrap();
+    vec![y, gradients.get(table).unwrap().clone(), gradients.get(weight).unwrap().clone()]
+}
+
+#[test]
+fn rows_are_picked_of_the_product_where_the_table_is_small() {
+    // The last row is named from the end, the third by nobody.
+    let numbers: Vec<i64> = (0..24).map(|i| [0, 1, 3, -1][i * i % 7 % 4]).collect();
+    let hot: Vec<f64> =
+        numbers.iter().flat_map(|&id| (0..5).map(move |j| (j == id.rem_euclid(5)) as u8 as f64)).collect();
+    let draw = |shape: [usize; 2]| Tensor::from_slice(&randn(shape).to_vec::<f64>(), shape);
+    let (table, weight, slopes) =
+        (draw([5, 32]).variable(), draw([5, 32]).variable(), draw([24, 5]).reshape([4, 6, 5]));
+    let ids = Tensor::from_slice(&numbers, 24);
+    let found = products_of(&table.index_select(0, &ids), &table, &weight, &slopes);
+    // The same rows by a product with one-hot vectors, which is no picking.
+    let wanted = products_of(&Tensor::from_slice(&hot, [24, 5]).matmul(&table), &table, &weight, &slopes);
+    for (found, wanted) in found.iter().zip(&wanted) {
+        assert_eq!(found.shape(), wanted.shape());
+        for (a, b) in found.to_vec::<f64>().iter().zip(wanted.to_vec::<f64>()) {
+            assert!((a - b).abs() < 1e-13 * (1.0 + b.abs()), "{a} {b}");
+        }
+    }
+    // The rows themselves are not even made: they would be 4 MB.
+    let (table, weight) = (randn([100, 512]), randn([512, 4]));
+    Tensor::eval_all(&[table.clone(), weight.clone()]).unwrap();
+    let ids = Tensor::from_slice(&(0..2048).map(|i| i % 100).collect::<Vec<i64>>(), 2048);
+    let product = table.index_select(0, &ids).matmul(&weight);
+    let summary = plan(&[product]);
+    assert!(summary.peak_bytes < 100_000, "{summary:?}");
+    // A large table is left alone: its product would take longer than that of the rows.
+    let product = table.index_select(0, &ids.narrow(0, 0, 150)).matmul(&weight);
+    let few = plan(&[product]);
+    assert!(few.peak_bytes > 150 * 512 * 4, "{few:?}");
+}
+
+#[test]
+fn a_number_out_of_range_is_reported_where_rows_are_picked() {
+    let (table, weight) = (randn([3, 32]), randn([32, 4]));
+    let ids = Tensor::from_slice(&[0i64, 1, 2, 0, 1, 7], 6);
+    let line = line!() + 1;
+    let rows = table.index_select(0, &ids);
+    let message = rows.matmul(&weight).eval().expect_err("7 is outside").to_string();
+    for part in ["index 7", "position 5", "size 3", &format!("compiler.rs:{line}")] {
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -14,7 +14,7 @@ pub(crate) fn expand(graph: Graph) -> Result<Graph, String> {
         return Ok(graph);
     }
     let Graph { nodes, roots, scalars, constants } = graph;
-    let mut writer = Writer { nodes: Vec::with_capacity(2 * nodes.len()), scalars, constants, known: Vec::new() };
+    let mut writer = Writer::new(2 * nodes.len(), scalars, constants);
     let mut moved: Vec<Vec<Port>> = Vec::with_capacity(nodes.len());
     for mut node in nodes {
         for port in &mut node.inputs {
@@ -37,17 +37,22 @@ fn composite(origin: &Origin) -> Option<&dyn Operation> {
     }
 }
 
-struct Writer {
-    nodes: Vec<GraphNode>,
+/// Nodes written one after the other, as tensor operations say.
+pub(super) struct Writer {
+    pub(super) nodes: Vec<GraphNode>,
     /// How many scalars come with each run; constants are numbered after them.
-    scalars: usize,
-    constants: Vec<Scalar>,
+    pub(super) scalars: usize,
+    pub(super) constants: Vec<Scalar>,
     /// The node of each constant.
     known: Vec<(Scalar, Meta, Port)>,
 }
 
 impl Writer {
-    fn push(&mut self, node: GraphNode) -> Vec<Port> {
+    pub(super) fn new(room: usize, scalars: usize, constants: Vec<Scalar>) -> Writer {
+        Writer { nodes: Vec::with_capacity(room), scalars, constants, known: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, node: GraphNode) -> Vec<Port> {
         let (at, count) = (self.nodes.len() as u32, node.outputs.len() as u32);
         self.nodes.push(node);
         (0..count).map(|output| Port { node: at, output }).collect()
@@ -75,17 +80,28 @@ impl Writer {
 
     /// Writes out what `operation` means for the inputs of `at`; returns its outputs.
     fn meaning(&mut self, operation: &dyn Operation, at: &GraphNode) -> Result<Vec<Port>, String> {
-        let complain = |what: &str| format!("the meaning of {} {what}", operation.name());
-        let metas = at.inputs.iter().map(|port| self.nodes[port.node as usize].outputs[port.output as usize]);
+        self.record(operation.name(), &at.inputs, at, |inputs| operation.meaning(inputs))
+    }
+
+    /// Writes what `build` records of `inputs`, which is another form of `at` and stands in its place; returns its outputs.
+    pub(super) fn record(
+        &mut self,
+        name: &str,
+        inputs: &[Port],
+        at: &GraphNode,
+        build: impl FnOnce(&[Tensor]) -> Option<Vec<Tensor>>,
+    ) -> Result<Vec<Port>, String> {
+        let complain = |what: &str| format!("the meaning of {name} {what}");
+        let metas = inputs.iter().map(|port| self.nodes[port.node as usize].outputs[port.output as usize]);
         let placeholders: Vec<Tensor> =
             metas.map(|meta| Tensor::from_node(Node::placeholder(meta, at.location))).collect();
-        let results = context::no_grad(|| context::tracing(|| operation.meaning(&placeholders)));
+        let results = context::no_grad(|| context::tracing(|| build(&placeholders)));
         let results = results.ok_or_else(|| complain("is missing"))?;
         if !results.iter().map(|tensor| tensor.meta()).eq(at.outputs.iter().copied()) {
             return Err(complain("has other outputs than its shape rule says"));
         }
         let mut written: ByNode<Vec<Port>> = ByNode::default();
-        for (placeholder, &port) in placeholders.iter().zip(&at.inputs) {
+        for (placeholder, &port) in placeholders.iter().zip(inputs) {
             written.insert(Arc::as_ptr(&placeholder.node), vec![port]);
         }
         let mut stack: Vec<(Arc<Node>, bool)> = results.iter().rev().map(|t| (t.node.clone(), false)).collect();

@@ -2,15 +2,16 @@
 //!
 //! 1. [`expand`]: composites are written out as what they mean;
 //! 2. [`simplify`]: common subexpressions are shared, no-ops disappear;
-//! 3. [`constants`]: what depends on numbers alone gets a plan of its own, which runs once;
-//! 4. [`views`]: views become windows, copies are put in where strides cannot say a view;
-//! 5. [`axes`]: elementwise work joined by reshapes gets one shape;
-//! 6. [`keep`]: what is read again much later is kept or computed anew, whichever keeps fewer bytes;
-//! 7. [`fuse`]: elementwise items and folds are grouped into tile programs;
-//! 8. [`order`]: groups are put in the order they run in, so that little is alive at once;
-//! 9. [`lower`]: groups are written as tile programs and kernel calls;
-//! 10. [`memory`]: results are given storage, in place where nobody else holds it;
-//! 11. [`tails`]: elementwise work behind a kernel runs on its rows as it makes them;
+//! 3. [`rows`]: products of rows picked of a small table become rows picked of its product;
+//! 4. [`constants`]: what depends on numbers alone gets a plan of its own, which runs once;
+//! 5. [`views`]: views become windows, copies are put in where strides cannot say a view;
+//! 6. [`axes`]: elementwise work joined by reshapes gets one shape;
+//! 7. [`keep`]: what is read again much later is kept or computed anew, whichever keeps fewer bytes;
+//! 8. [`fuse`]: elementwise items and folds are grouped into tile programs;
+//! 9. [`order`]: groups are put in the order they run in, so that little is alive at once;
+//! 10. [`lower`]: groups are written as tile programs and kernel calls;
+//! 11. [`memory`]: results are given storage, in place where nobody else holds it;
+//! 12. [`tails`]: elementwise work behind a kernel runs on its rows as it makes them;
 //!
 //! and [`verify`] holds the plan against its invariants.
 
@@ -25,6 +26,7 @@ mod memory;
 mod order;
 pub(crate) mod plan;
 mod print;
+mod rows;
 mod simplify;
 mod tails;
 mod verify;
@@ -45,6 +47,8 @@ pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
     printer.stage("expand", || print::graph(&graph));
     let graph = timed("compile: simplify", || simplify::simplify(graph));
     printer.stage("simplify", || print::graph(&graph));
+    let graph = timed("compile: rows", || rows::rows(graph))?;
+    printer.stage("rows", || print::graph(&graph));
     let (graph, tables) = timed("compile: constants", || constants::split(graph, leaves));
     printer.stage("constants", || print::graph(&graph));
     let items = timed("compile: views", || views::resolve(&graph));

@@ -15,8 +15,8 @@ pub(crate) fn around(shape: &Shape, axis: usize) -> (usize, usize, usize) {
 
 /// `out[.., k, ..] = x[.., indices[k], ..]`; indices have one axis.
 #[derive(Debug)]
-struct Take {
-    axis: usize,
+pub(crate) struct Take {
+    pub axis: usize,
 }
 
 impl Operation for Take {
@@ -67,14 +67,14 @@ impl Take {
 
 /// The transpose of [`Take`]: zeros of size `size` along the axis, with slice k of the source added at `indices[k]`.
 #[derive(Debug)]
-struct AddRows {
-    axis: usize,
-    size: usize,
+pub(crate) struct AddRows {
+    pub axis: usize,
+    pub size: usize,
 }
 
 /// See [`AddRows`].
 #[track_caller]
-fn add_rows(axis: usize, size: usize, indices: &Tensor, source: &Tensor) -> Tensor {
+pub(crate) fn add_rows(axis: usize, size: usize, indices: &Tensor, source: &Tensor) -> Tensor {
     Tensor::record(AddRows { axis, size }, &[indices, source])
 }
 

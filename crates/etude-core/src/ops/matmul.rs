@@ -8,7 +8,7 @@ use etude_kernels::matmul::{Operand, matmul};
 use etude_kernels::{Cost, Float};
 
 #[derive(Debug)]
-struct MatMul;
+pub(crate) struct MatMul;
 
 static MATMUL: MatMul = MatMul;
 
