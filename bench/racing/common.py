@@ -50,6 +50,11 @@ def machine(a):
             "date": datetime.date.today().isoformat(), "roofline": run([a.program, "bench", "--roofline", "--json"], a)}
 
 
+def taken(about):
+    """On what machine, of what and when figures were taken."""
+    return f"{about['cpu']}, commit {about['commit']}, {about['date']}."
+
+
 def rounds_of(peers, command, a):
     """Runs every peer once a round; gives its JSON lines by peer, without peers that could not run. `command` is None for a peer
     that does not have the job."""

@@ -1,5 +1,5 @@
 """The race of the études' own training steps against the same steps in PyTorch (`bench/studies`)."""
-from .common import BENCH, milliseconds, print_row, python, rounds_of, summary
+from .common import BENCH, milliseconds, print_row, python, rounds_of, summary, taken
 
 ETUDES = "music style dream vae dcgan cgan acgan wgan wgan-gp ddpm gpt captcha captcha-ctc emoji flappy".split()
 HEADING = "## The études' steps"
@@ -29,7 +29,7 @@ def section(results, about):
 
 Milliseconds of a training step of the études with their defaults, measured in a run of their own, and of the same step in eager PyTorch
 (`bench/studies`); how many times as fast Étude is (the median of the rounds' ratios, with the smallest and the largest; the goal is
-no slower); and how long all plans of the run took to compile, which no step's time holds. Commit {about['commit']}, {about['date']}.
+no slower); and how long all plans of the run took to compile, which no step's time holds. {taken(about)}
 
 | étude | Étude | PyTorch | times as fast | goal | compiling |
 |---|---|---|---|---|---|

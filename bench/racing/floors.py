@@ -1,5 +1,5 @@
 """Where a training step's time goes: its kernels by kind, each kind against its floor (`etude bench --profile`)."""
-from .common import milliseconds, run
+from .common import milliseconds, run, taken
 from .training import WORKLOADS
 
 HEADING = "## Where a step's time goes"
@@ -42,7 +42,7 @@ def summary(line):
 
 def section(results, about):
     """The section of the page."""
-    text = f"{HEADING}\n{TEXT}\nCommit {about['commit']}, {about['date']}.\n\n"
+    text = f"{HEADING}\n{TEXT}\n{taken(about)}\n\n"
     text += f"| workload | step, ms | floor, ms | {' | '.join(KINDS)} |\n|---|---|---|{'---|' * len(KINDS)}\n"
     for workload, entry in results.items():
         kinds = entry["kinds"]

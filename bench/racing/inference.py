@@ -1,7 +1,7 @@
 """The race in evaluation: two models compiled for nothing else, batch 1 and 16."""
 import subprocess
 
-from .common import BENCH, milliseconds, print_row, python, rounds_of, summary
+from .common import BENCH, milliseconds, print_row, python, rounds_of, summary, taken
 
 MODELS = {"resnet50": "ResNet-50, 224²", "minilm": "BERT encoder of 6 × 384, 128 tokens"}
 BATCHES = (1, 16)
@@ -58,7 +58,7 @@ def section(results, about):
 
 Milliseconds for one evaluation of a compiled model (`model.compile()`), and in brackets how many times as fast Étude is: the median of the
 rounds' ratios, with the smallest and the largest. ONNX Runtime and tract read what PyTorch exported; candle has its own models. All
-have the same weights and inputs; tract and candle are built for this very processor, as Étude is not. Commit {about['commit']}, {about['date']}.
+have the same weights and inputs; tract and candle are built for this very processor, as Étude is not. {taken(about)}
 
 | model, batch | Étude | {' | '.join(peers)} | goal |
 |---|---|{'---|' * len(peers)}---|

@@ -8,7 +8,7 @@ PAGE = ROOT / "docs/performance.md"
 SIZES = """
 A part of a step is the same for any size (`etude bench --scaling --profile`). Adam reads four numbers and writes three for every
 parameter, 12 MB for convnet and 151 MB for lstm, which at the bandwidths above is the least it can take: of convnet's step with eight
-examples a tenth, with 128 one in a hundred. The weights' gradients are written whole however little they sum: with fewer than 32
+examples a tenth, with 128 one in a hundred; of lstm's with 25 symbols a tenth, with 200 one in sixty. The weights' gradients are written whole however little they sum: with fewer than 32
 examples each task of convnet's largest has one to three images, and reaches 34 to 54 % of the peak instead of 56 to 74. The dense
 layer's weights, 1.6 MB, are read whole for eight examples as for 128. And small steps pay for each line of memory that one core writes
 and the other reads, most where the cores have different third-level caches; threads keep to their own tasks from kernel to kernel for
@@ -18,18 +18,43 @@ that reason. So ten percent between 8 and 256 examples are out of reach while a 
 NEAREST = """
 ## The workload nearest to its goal
 
-gpt: single races of two or three rounds gave 1.06, 1.148 and, in an hour in which something else slowed the machine (its step wandered
-between 144 and 255 ms within minutes), 0.84; seven rounds joined gave 1.16. The floor: its products, of 1024 rows, are 29 of its
-30.5 GFLOP, 82 ms at 355 GFLOP/s, and some 100 ms with the floors of all other kernels. Undisturbed the step takes 141 to 147 ms. Where
-the time goes, in a profile whose step took 168 ms: products 76 % of it, at 61 % of the peak; attention 8 %, at 20 % of the bandwidth;
-chains and folds 12 %, the exact GELU foremost; updates and norms 3 %. PyTorch's products have the same sizes, and the library it calls
-reaches what ours reach (docs/kernels.md); at 90 % of the peak, which neither holds for every size, the step would take some 120 ms. A product within
-the step lacks little that the same product alone has in the same hour: with sixteen sets of inputs and outputs in turn, so that all
-come from beyond the second level, a block's products reach 0.92 to 0.99 of what they reach with one set. Tried, in turns with the
-version before: weights' gradients cut by their depth (those products 1.02 to 1.12 times as fast, kept), asking for the right side ahead
-(1.02 to 1.06, kept), masked scores and causal blocks skipped in attention and tasks dealt evenly (the step 1.14, kept), epilogues of
-bias and GELU in training (the step 1.02, left: docs/architecture.md says what they could save), tasks of other shapes (0.84 to 1.02,
-left), asking ahead for the output's lines (0.88 to 1.08, left).
+gpt. Its floor: products, of 1024 rows, are 29 of its 30.5 GFLOP. PyTorch's have the same sizes, and the library it calls reaches
+what ours reach (docs/kernels.md), so what can be gained lies in the rest.
+
+On the AMD EPYC of the tables above the peak stayed at 236 GFLOP/s for hours: the products' floor is 123 ms, all kernels' some
+140, and the step takes 168 to 173. Five rounds of two races there gave 1.19, 1.22, 1.22, 1.23 and 1.35. In a profile products take
+80 % of the time, at 70 to 90 % of the peak; attention 7 %; GELU, forwards and back, 6 %; other chains and folds 4 %; updates and norms
+2 %. A profile of PyTorch's step in the same minutes: products 172 ms where ours take 152 (a block's first dense layer 4.0 ms against
+2.8), attention 22 ms against 14, GELU 18 against 12.
+
+On the Intel Xeon named below (355 GFLOP/s in calm hours; products 82 ms, all some 100, the step 141 to 147 undisturbed) single races
+of two or three rounds gave 1.06, 1.148 and, in an hour in which something else slowed the machine (its step wandered between 144 and
+255 ms within minutes), 0.84; seven rounds joined gave 1.16. A product within the step lacks little there that the same product alone
+has in the same hour: with sixteen sets of inputs and outputs in turn, so that all come from beyond the second level, a block's
+products reach 0.92 to 0.99 of what they reach with one set.
+
+A program beside it on the same cores does not explain that hour: one that keeps a core busy for a third of the time makes Étude's
+step 1.25 times as long and PyTorch's 1.5 times (1.4 and 1.65 if it copies memory meanwhile), one that never rests 2.1 times and 18
+times. Threads take over each other's tasks here, and a call there waits for its slowest thread.
+
+Tried, in turns with the version before: weights' gradients cut by their depth (those products 1.02 to 1.12 times as fast, kept),
+asking for the right side ahead (1.02 to 1.06, kept), masked scores and causal blocks skipped in attention and tasks dealt evenly (the
+step 1.14, kept), epilogues of bias and GELU in training (the step 1.02, left: docs/architecture.md says what they could save), tasks
+of other shapes (0.84 to 1.02, left), asking ahead for the output's lines (0.88 to 1.08, left), all tasks through one block of the
+depth before the next (0.97 to 1.01, left).
+
+lstm was nearest to its goal on the AMD EPYC, 1.27 in three rounds: 25.5 GFLOP, 108 ms at the peak, done in 133; PyTorch took 168. Its recurrent
+kernels, 70 ms, multiply at 97 % of the peak on two threads; the gates take a tenth, packing the weights once a step 2 %, waiting for
+each other 2 %. So it does less now: of the products with embedded characters only those of the table's rows (docs/architecture.md, "Picked
+rows"), 0.83 of the time.
+
+## On another processor
+
+Intel(R) Xeon(R) Processor, 2 cores; 356 GFLOP/s of f32 multiply-adds on 2 threads (177 on one), 171 GB/s from L2, 55 GB/s from L3, 44
+GB/s from memory; 2026-11-30, commit 2091b1b, before products of picked rows. Times as fast as the best peer, two rounds (gpt: seven):
+tiny 2.37, mlp 1.40, convnet 3.31, resnet18 2.12, vit 1.29, lstm 1.43, gpt 1.16, bert 1.31, textcnn 1.65, dqn 1.64, ddpm 1.81, vae
+1.43, crnn 2.22; geometric mean 1.70. Two threads there were 1.82 to 2.09 times as fast as one for every step above 5 ms, resnet18's first
+step took the time of 1.11.
 """
 
 
