@@ -8,8 +8,9 @@ PAGE = ROOT / "docs/performance.md"
 SIZES = """
 A part of a step is the same for any size (`etude bench --scaling --profile`). Adam reads four numbers and writes three for every
 parameter, 12 MB for convnet and 151 MB for lstm, which at the bandwidths above is the least it can take: of convnet's step with eight
-examples a tenth, with 128 one in a hundred; of lstm's with 25 symbols a tenth, with 200 one in sixty. The weights' gradients are written whole however little they sum: with fewer than 32
-examples each task of convnet's largest has one to three images, and reaches 34 to 54 % of the peak instead of 56 to 74. The dense
+examples a tenth, with 128 one in a hundred; of lstm's with 25 symbols a tenth, with 200 one in sixty.
+The weights' gradients are written whole however little they sum: with fewer than 32 examples
+each task of convnet's largest has one to three images, and reached 34 to 54 % of the peak instead of 56 to 74 on an Intel Xeon. The dense
 layer's weights, 1.6 MB, are read whole for eight examples as for 128. And small steps pay for each line of memory that one core writes
 and the other reads, most where the cores have different third-level caches; threads keep to their own tasks from kernel to kernel for
 that reason. So ten percent between 8 and 256 examples are out of reach while a step ends in an update of all parameters.
@@ -18,13 +19,13 @@ that reason. So ten percent between 8 and 256 examples are out of reach while a 
 NEAREST = """
 ## The workload nearest to its goal
 
-gpt. Its floor: products, of 1024 rows, are 29 of its 30.5 GFLOP. PyTorch's have the same sizes, and the library it calls reaches
-what ours reach (docs/kernels.md), so what can be gained lies in the rest.
+gpt. Its floor: products, of 1024 rows, are 29 of its 30.5 GFLOP. PyTorch's have the same sizes; how near
+to the peak each comes stands in docs/kernels.md.
 
 On the AMD EPYC of the tables above the peak stayed at 236 GFLOP/s for hours: the products' floor is 123 ms, all kernels' some
 140, and the step takes 168 to 173. Five rounds of two races there gave 1.19, 1.22, 1.22, 1.23 and 1.35. In a profile products take
 80 % of the time, at 70 to 90 % of the peak; attention 7 %; GELU, forwards and back, 6 %; other chains and folds 4 %; updates and norms
-2 %. A profile of PyTorch's step in the same minutes: products 172 ms where ours take 152 (a block's first dense layer 4.0 ms against
+3 %. A profile of PyTorch's step in the same minutes: products 172 ms where ours take 152 (a block's first dense layer 4.0 ms against
 2.8), attention 22 ms against 14, GELU 18 against 12.
 
 On the Intel Xeon named below (355 GFLOP/s in calm hours; products 82 ms, all some 100, the step 141 to 147 undisturbed) single races
@@ -35,7 +36,7 @@ products reach 0.92 to 0.99 of what they reach with one set.
 
 A program beside it on the same cores does not explain that hour: one that keeps a core busy for a third of the time makes Étude's
 step 1.25 times as long and PyTorch's 1.5 times (1.4 and 1.65 if it copies memory meanwhile), one that never rests 2.1 times and 18
-times. Threads take over each other's tasks here, and a call there waits for its slowest thread.
+times. Threads take over each other's tasks here.
 
 Tried, in turns with the version before: weights' gradients cut by their depth (those products 1.02 to 1.12 times as fast, kept),
 asking for the right side ahead (1.02 to 1.06, kept), masked scores and causal blocks skipped in attention and tasks dealt evenly (the

@@ -118,11 +118,12 @@ fn of_an_activation_only_its_argument_is_kept() {
     assert!(peak <= (2 * 6 + 2 * 3 + 4) * unit, "{peak} bytes are {} results", peak / unit);
 }
 
-/// A loss over `rows`, moved, times a weight; and its gradients of the table and of the weight.
-fn products_of(rows: &Tensor, table: &Tensor, weight: &Tensor, slopes: &Tensor) -> Vec<Tensor> {
-    // [6, 4, D] picked, the first two axes exchanged: [4, 6, D] · [D, 5].
-    let y = rows.reshape([6, 4, 32]).transpose(0, 1).matmul(&weight.t());
-    let gradients = (y.tanh() * slopes).sum(..).backward_keeping().unwrap();
+/// `rows`, moved, times a weight; and the gradients of the table and of the weight.
+fn products_of(rows: &Tensor, table: &Tensor, weight: &Tensor, is_turned: bool) -> Vec<Tensor> {
+    // [6, N/6, D] picked, the first two axes exchanged.
+    let rows = rows.reshape([6, rows.size(0) / 6, rows.size(1)]).transpose(0, 1);
+    let y = rows.matmul(&if is_turned { weight.t() } else { weight.clone() });
+    let gradients = y.tanh().square().sum(..).backward_keeping().unwrap();
     vec![y, gradients.get(table).unwrap().clone(), gradients.get(weight).unwrap().clone()]
 }
 
@@ -133,29 +134,31 @@ fn rows_are_picked_of_the_product_where_the_table_is_small() {
     let hot: Vec<f64> =
         numbers.iter().flat_map(|&id| (0..5).map(move |j| (j == id.rem_euclid(5)) as u8 as f64)).collect();
     let draw = |shape: [usize; 2]| Tensor::from_slice(&randn(shape).to_vec::<f64>(), shape);
-    let (table, weight, slopes) =
-        (draw([5, 32]).variable(), draw([5, 32]).variable(), draw([24, 5]).reshape([4, 6, 5]));
     let ids = Tensor::from_slice(&numbers, 24);
-    let found = products_of(&table.index_select(0, &ids), &table, &weight, &slopes);
-    // The same rows by a product with one-hot vectors, which is no picking.
-    let wanted = products_of(&Tensor::from_slice(&hot, [24, 5]).matmul(&table), &table, &weight, &slopes);
-    for (found, wanted) in found.iter().zip(&wanted) {
-        assert_eq!(found.shape(), wanted.shape());
-        for (a, b) in found.to_vec::<f64>().iter().zip(wanted.to_vec::<f64>()) {
-            assert!((a - b).abs() < 1e-13 * (1.0 + b.abs()), "{a} {b}");
+    let many = Tensor::from_slice(&(0..2046).map(|i| i % 100).collect::<Vec<i64>>(), 2046);
+    for is_turned in [false, true] {
+        let sizes = |a, b| if is_turned { [b, a] } else { [a, b] };
+        let (table, weight) = (draw([5, 32]).variable(), draw(sizes(32, 5)).variable());
+        let found = products_of(&table.index_select(0, &ids), &table, &weight, is_turned);
+        // The same rows by a product with one-hot vectors, which is no picking.
+        let wanted = products_of(&Tensor::from_slice(&hot, [24, 5]).matmul(&table), &table, &weight, is_turned);
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert_eq!(found.shape(), wanted.shape());
+            for (a, b) in found.to_vec::<f64>().iter().zip(wanted.to_vec::<f64>()) {
+                assert!((a - b).abs() < 1e-13 * (1.0 + b.abs()), "{a} {b}");
+            }
         }
+        // Neither the rows nor their gradient are even made: each would be 8 MB.
+        let (table, weight) = (draw([100, 512]).variable(), draw(sizes(512, 4)).variable());
+        let results = products_of(&table.index_select(0, &many), &table, &weight, is_turned);
+        let summary = plan(&results);
+        assert!(summary.peak_bytes < 2_000_000, "{summary:?}");
     }
-    // The rows themselves are not even made: they would be 4 MB.
-    let (table, weight) = (randn([100, 512]), randn([512, 4]));
-    Tensor::eval_all(&[table.clone(), weight.clone()]).unwrap();
-    let ids = Tensor::from_slice(&(0..2048).map(|i| i % 100).collect::<Vec<i64>>(), 2048);
-    let product = table.index_select(0, &ids).matmul(&weight);
-    let summary = plan(&[product]);
-    assert!(summary.peak_bytes < 100_000, "{summary:?}");
     // A large table is left alone: its product would take longer than that of the rows.
-    let product = table.index_select(0, &ids.narrow(0, 0, 150)).matmul(&weight);
+    let (table, weight) = (draw([100, 512]), draw([512, 4]));
+    let product = table.index_select(0, &many.narrow(0, 0, 150)).matmul(&weight);
     let few = plan(&[product]);
-    assert!(few.peak_bytes > 150 * 512 * 4, "{few:?}");
+    assert!(few.peak_bytes > 150 * 512 * 8, "{few:?}");
 }
 
 #[test]

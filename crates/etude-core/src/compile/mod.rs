@@ -31,6 +31,7 @@ mod simplify;
 mod tails;
 mod verify;
 mod views;
+mod writer;
 
 use crate::context::switches;
 use crate::runtime::profile::timed;

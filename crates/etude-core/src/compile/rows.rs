@@ -11,9 +11,9 @@
 //! The sums are those of the recorded form, added in another order; only a row that is not finite and that nobody picks
 //! shows in the second. `ETUDE_EXACT=1` does without.
 
-use super::expand::Writer;
 use super::graph::{Graph, GraphNode, Origin, Port};
 use super::simplify::simplify;
+use super::writer::{Writer, rewrite};
 use crate::operation::{Kind, Operation, View};
 use crate::ops::index::{AddRows, Take, add_rows};
 use crate::ops::matmul::MatMul;
@@ -31,21 +31,7 @@ pub(crate) fn rows(graph: Graph) -> Result<Graph, String> {
     if crate::context::switches().exact || !graph.nodes.iter().any(picks) {
         return Ok(graph);
     }
-    let Graph { nodes, roots, scalars, constants } = graph;
-    let mut writer = Writer::new(2 * nodes.len(), scalars, constants);
-    let mut moved: Vec<Vec<Port>> = Vec::with_capacity(nodes.len());
-    for mut node in nodes {
-        for port in &mut node.inputs {
-            *port = moved[port.node as usize][port.output as usize];
-        }
-        moved.push(match rewritten(&mut writer, &node)? {
-            Some(ports) => ports,
-            None => writer.push(node),
-        });
-    }
-    let follow = |port: &Port| moved[port.node as usize][port.output as usize];
-    let roots = roots.iter().map(|ports| ports.iter().map(follow).collect()).collect();
-    Ok(simplify(Graph { nodes: writer.nodes, roots, scalars: writer.scalars, constants: writer.constants }))
+    rewrite(graph, rewritten).map(simplify)
 }
 
 /// The outputs of `node` in its other form, if it gains by that.
