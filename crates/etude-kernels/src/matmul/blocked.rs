@@ -7,7 +7,7 @@ use super::scratch::{self, Purpose};
 use super::{Product, pack};
 use crate::Float;
 use crate::cpu::{TileShape, caches};
-use crate::threads::{SendPointer, parallel};
+use crate::threads::{SendPointer, parallel, threads};
 
 /// Depth of a panel: a strip of it (64 KiB with AVX-512, 32 with AVX2) comes from the second-level cache at most, and the
 /// output is seldom loaded and stored.
@@ -22,6 +22,8 @@ const TASK_COLUMNS: usize = 128;
 const HALVED_COLUMNS: usize = 512;
 /// Columns packed at a time, at least.
 const PACKED_COLUMNS: usize = 256;
+/// Strips of columns a task packs, at most.
+const PIECE: usize = 4;
 /// Elements of the right side packed at a time.
 const PACKED: usize = 1 << 21;
 /// A depth is cut in parts of at least so many.
@@ -85,30 +87,32 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
     let depth = Depth::new(p.m, p.k, p.n);
     let (padded, padded_rows) = (p.n.next_multiple_of(wide), p.m.next_multiple_of(tall));
     let [row_tasks, column_tasks] = cut(p.m, p.n, tall, TASKS.div_ceil(depth.parts));
-    let shared = column_tasks > 1 && !in_place(p);
+    // Of two halves of the columns each packs the rows for itself: to write lines that another core has read costs more.
+    let twice = column_tasks == 2 && depth.parts == 1 && threads() > 1;
+    let shared = column_tasks > 1 && !twice && !in_place(p);
     let packed = padded * p.k + if shared { padded_rows * p.k } else { 0 };
     scratch::with(Purpose::Partial, (depth.parts - 1) * p.m * p.n, |sums: &mut [T]| {
         scratch::with(Purpose::Right, packed, |room: &mut [T]| {
             let (right, left) = room.split_at_mut(padded * p.k);
             let (right, left) = (SendPointer(right.as_mut_ptr()), SendPointer(left.as_mut_ptr()));
-            let (chunk, row_chunk) = (8 * wide, pack::STRIPS * tall);
-            let (chunks, row_chunks) = (p.n.div_ceil(chunk), if shared { p.m.div_ceil(row_chunk) } else { 0 });
-            let pieces = depth.blocks * (chunks + row_chunks);
-            parallel(depth.parts * pieces, |task| {
-                let (part, piece) = (task / pieces, task % pieces);
-                let (index, (start, length)) = (piece / depth.blocks, depth.block(part, piece % depth.blocks));
-                // SAFETY: this block of a side and this piece of its panel, which no other task writes.
+            // As many pieces of either side, so that a core packs what it multiplies.
+            let strips = p.n.div_ceil(wide);
+            let pieces = strips.div_ceil(PIECE).max(column_tasks);
+            parallel(depth.parts * depth.blocks * pieces, |task| {
+                let (piece, index) = (task / depth.blocks, task % depth.blocks);
+                let (start, length) = depth.block(piece / pieces, index);
+                let piece = piece % pieces;
+                let (column, width) = part(p.n, wide, pieces, piece);
+                let (row, rows) = if shared { part(p.m, tall, pieces, piece) } else { (0, 0) };
+                // SAFETY: this block of both sides and these pieces of their panels, which no other task writes.
                 unsafe {
-                    if let Some(index) = index.checked_sub(chunks) {
-                        let row = index * row_chunk;
+                    let source = p.columns(column, 0).b.wrapping_offset(start as isize * p.b_row);
+                    let panel = right.at(start * padded + column * length);
+                    pack::right(length, width, source, p.b_row, p.b_column, panel);
+                    if rows > 0 {
                         let source = p.rows(row, 0).a.wrapping_offset(start as isize * p.a_column);
                         let panel = left.at(start * padded_rows + row * length);
-                        pack::left(row_chunk.min(p.m - row), length, source, p.a_row, p.a_column, panel);
-                    } else {
-                        let column = index * chunk;
-                        let source = p.columns(column, 0).b.wrapping_offset(start as isize * p.b_row);
-                        let panel = right.at(start * padded + column * length);
-                        pack::right(length, chunk.min(p.n - column), source, p.b_row, p.b_column, panel);
+                        pack::left(rows, length, source, p.a_row, p.a_column, panel);
                     }
                 }
             });
