@@ -10,6 +10,7 @@ mod roof;
 
 use etude_kernels::conv::{self, ConvGeometry};
 use etude_kernels::{Cost, Peak};
+use roof::values;
 
 /// Name, batch, channels in and out, groups, size of the (square) input, kernel, stride.
 type Row = (&'static str, usize, [usize; 2], usize, usize, usize, usize);
@@ -108,9 +109,8 @@ fn main() {
 
 /// Prints one line of the table: in each cell the shares of the roof on one thread and on all.
 fn measure(line: &str, g: &ConvGeometry, peaks: &[Peak], chosen: [bool; 3]) {
-    let values = |count: usize| (0..count).map(|i| (i % 4001) as f32 * 1e-3 - 2.0).collect::<Vec<f32>>();
     let (x, w, gy) = (values(g.input_size()), values(g.weight_size()), values(g.output_size()));
-    let (mut y, mut gx, mut gw) = (gy.clone(), x.clone(), w.clone());
+    let (mut y, mut gx, mut gw) = (values(gy.len()), values(x.len()), values(w.len()));
     let cost = Cost { operations: 2 * g.multiply_adds() as u64, bytes: 4 * (x.len() + w.len() + y.len()) as u64 };
     let mut cells = [String::new(), String::new(), String::new()];
     let works: [&mut dyn FnMut(); 3] =

@@ -8,6 +8,7 @@ use etude_kernels::matmul::{Operand, matmul};
 use etude_kernels::threads::{parallel_chunks, threads};
 use etude_kernels::tile::{BinaryOp, Input, Instruction, Prepared, Program, Source};
 use etude_kernels::{Buffer, Cost, DType, Peak, norm, softmax};
+use roof::values;
 use std::hint::black_box;
 
 /// Where it is from, and rows, depth and columns of the forward product.
@@ -40,10 +41,6 @@ fn main() {
     chains();
 }
 
-fn values(count: usize) -> Vec<f32> {
-    (0..count).map(|i| (i % 4001) as f32 * 1e-3 - 2.0).collect()
-}
-
 fn products(peaks: &[Peak]) {
     println!("| product | m × k × n | MFLOP | y = x·wᵀ | gradient of x = g·w | gradient of w = gᵀ·x |");
     println!("|---|---|---|---|---|---|");
@@ -64,7 +61,7 @@ fn products(peaks: &[Peak]) {
 type Side<'a> = (&'a [f32], [isize; 2]);
 
 fn product(peaks: &[Peak], [m, k, n]: [usize; 3], a: Side, b: Side) -> String {
-    let mut out = vec![0f32; m * n];
+    let mut out = values(m * n);
     let cost = Cost { operations: 2 * (m * k * n) as u64, bytes: 4 * (m * k + k * n + m * n) as u64 };
     roof::shares(peaks, cost, || matmul(m, k, n, operand(a), operand(b), black_box(&mut out)))
 }
@@ -94,8 +91,7 @@ fn attentions(peaks: &[Peak]) {
         };
         let strides = [length * line, width, line, 1].map(|stride| stride as isize);
         let slopes = Heads { data: &g[..], offset: 0, strides };
-        let (mut out, mut sums, mut gradients) =
-            (vec![0f32; count], vec![0f32; batch * heads * length], vec![0f32; 3 * count]);
+        let (mut out, mut sums, mut gradients) = (values(count), values(batch * heads * length), values(3 * count));
         let sizes = AttentionSizes { batch, heads, queries: length, keys: length, width, values: width };
         let what = Attention { sizes, scale: 1.0 / (width as f64).sqrt(), causal, mask: AttentionMask::None };
         let scores = batch * heads * if causal { length * (length + 1) / 2 } else { length * length };
@@ -123,8 +119,8 @@ fn rows(peaks: &[Peak]) {
         let count = rows * width;
         let (x, g, scale) = (values(count), values(count), values(width));
         let (mut y, mut gx) = (values(count), values(count));
-        let (mut mean, mut share) = (vec![0f32; rows], vec![1f32; rows]);
-        let (mut by_scale, mut by_shift) = (vec![0f32; width], vec![0f32; width]);
+        let (mut mean, mut share) = (values(rows), values(rows));
+        let (mut by_scale, mut by_shift) = (values(width), values(width));
         let bytes = |tensors: usize| Cost { operations: 0, bytes: 4 * (tensors * count) as u64 };
         let cells = [
             roof::shares(peaks, bytes(2), || softmax::softmax(rows, width, &x, &mut y)),

@@ -1,6 +1,7 @@
 //! What the machine can do at best, measured on the spot: arithmetic in registers, and sweeps over memory of every level.
 //! Figures of kernels mean something only as a share of these.
 
+use crate::Buffer;
 use crate::cpu::{self, OPERATIONS_PER_ROUND, Vector, Work, caches, multiply_adds};
 use crate::threads::{parallel, parallel_chunks, threads};
 use std::hint::black_box;
@@ -94,13 +95,16 @@ fn best(budget: Duration, mut work: impl FnMut()) -> f64 {
 /// does not count.
 fn level(name: &'static str, bytes: usize) -> Level {
     let count = bytes / 12;
-    let (mut a, b, c) = (vec![0f32; count], vec![1f32; count], vec![2f32; count]);
+    // In storage that begins at a line of the caches, as a tensor's does.
+    let mut arrays = [0f32, 1.0, 2.0].map(|value| Buffer::from_slice(&vec![value; count]));
+    let [a, b, c] = &mut arrays;
+    let (a, b, c) = (a.as_mut_slice::<f32>(), b.as_slice::<f32>(), c.as_slice::<f32>());
     let chunk = count.div_ceil(threads()).max(1);
     let repeats = ((64 << 20) / bytes.max(1)).clamp(1, 100);
     let budget = Duration::from_millis(20);
     let mut sweep = |touched: usize, work: fn(&mut [f32], &[f32], &[f32])| {
         let time = best(budget, || {
-            parallel_chunks(&mut a, chunk, |index, part| {
+            parallel_chunks(&mut *a, chunk, |index, part| {
                 let range = index * chunk..index * chunk + part.len();
                 for _ in 0..repeats {
                     work(black_box(part), &b[range.clone()], &c[range.clone()]);

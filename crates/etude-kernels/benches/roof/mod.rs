@@ -4,8 +4,9 @@
 
 use etude_kernels::peak::Level;
 use etude_kernels::threads::{parallel, set_threads, threads};
-use etude_kernels::{Cost, Peak, cpu};
+use etude_kernels::{Buffer, Cost, Peak, cpu};
 use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 /// The roofs of one thread and, unless `one`, of all.
@@ -24,6 +25,27 @@ pub fn measure(one: bool) -> Vec<Peak> {
     }
     println!();
     peaks
+}
+
+/// Numbers in storage of the engine's own, which begins at a line of the caches as every tensor's does.
+pub struct Values(Buffer);
+
+/// So many numbers between −2 and 2.
+pub fn values(count: usize) -> Values {
+    Values(Buffer::from_slice(&(0..count).map(|i| (i % 4001) as f32 * 1e-3 - 2.0).collect::<Vec<f32>>()))
+}
+
+impl Deref for Values {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        self.0.as_slice()
+    }
+}
+
+impl DerefMut for Values {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        self.0.as_mut_slice()
+    }
 }
 
 /// The cell of a table: the share of each roof that `work` reached.
