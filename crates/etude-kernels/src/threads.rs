@@ -153,23 +153,28 @@ impl Job {
 struct Pool {
     state: Mutex<State>,
     wake: Condvar,
-    /// Counts jobs, so that idle workers can spin on it without the lock.
-    posted: AtomicUsize,
+    /// The number of the last job, for idle workers that spin. Written when the lock is free again: a worker that saw it
+    /// earlier would find the lock held and go to sleep over it, some microseconds.
+    announced: AtomicUsize,
     /// Held by the one caller whose job is on the board; a second caller works alone.
     busy: Mutex<()>,
 }
 
 struct State {
     job: Option<Arc<Job>>,
+    /// Counts jobs.
+    posted: usize,
     workers: usize,
+    /// Workers that have to be woken.
+    asleep: usize,
 }
 
 fn pool() -> &'static Pool {
     static POOL: OnceLock<Pool> = OnceLock::new();
     POOL.get_or_init(|| Pool {
-        state: Mutex::new(State { job: None, workers: 0 }),
+        state: Mutex::new(State { job: None, posted: 0, workers: 0, asleep: 0 }),
         wake: Condvar::new(),
-        posted: AtomicUsize::new(0),
+        announced: AtomicUsize::new(0),
         busy: Mutex::new(()),
     })
 }
@@ -205,7 +210,7 @@ impl Pool {
             #[cfg(test)]
             forced: crate::cpu::forced::get(),
         });
-        {
+        let (number, asleep) = {
             let mut state = lock(&self.state);
             while state.workers + 1 < threads {
                 let id = state.workers;
@@ -216,9 +221,13 @@ impl Pool {
                 state.workers += 1;
             }
             state.job = Some(job.clone());
-            self.posted.fetch_add(1, Ordering::Release);
+            state.posted += 1;
+            (state.posted, state.asleep)
+        };
+        self.announced.store(number, Ordering::Release);
+        if asleep > 0 {
+            self.wake.notify_all();
         }
-        self.wake.notify_all();
         job.work(0);
         let mut spins = 0;
         while job.left.load(Ordering::Acquire) > 0 {
@@ -239,17 +248,19 @@ impl Pool {
         let mut seen = 0;
         loop {
             for _ in 0..SPINS {
-                if self.posted.load(Ordering::Acquire) != seen {
+                if self.announced.load(Ordering::Acquire) > seen {
                     break;
                 }
                 std::hint::spin_loop();
             }
             let job = {
                 let mut state = lock(&self.state);
-                while self.posted.load(Ordering::Acquire) == seen {
+                while state.posted == seen {
+                    state.asleep += 1;
                     state = self.wake.wait(state).unwrap_or_else(|poison| poison.into_inner());
+                    state.asleep -= 1;
                 }
-                seen = self.posted.load(Ordering::Acquire);
+                seen = state.posted;
                 state.job.clone()
             };
             if let Some(job) = job.filter(|_| id < threads()) {
