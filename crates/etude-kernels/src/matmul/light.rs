@@ -13,7 +13,7 @@ const FEW: usize = 12;
 /// The same if its columns are contiguous, in a large product: dot products read it front to back.
 const FEW_DOTS: usize = 16;
 /// Multiply-adds up to which a product is small.
-const SMALL: usize = 8 * GRAIN;
+const SMALL: usize = 1 << 21;
 
 /// Whether packing both sides would not pay.
 pub(super) fn suits<T>(p: &Product<T>) -> bool {
@@ -51,7 +51,8 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
             piece(p.columns(task * chunk, chunk.min(p.n - task * chunk)), as_dots);
         });
     } else {
-        let chunk = p.m.div_ceil(tasks).next_multiple_of(TileShape::of::<T>().rows);
+        // Each task packs the whole right side: half as many.
+        let chunk = p.m.div_ceil(tasks.div_ceil(2)).next_multiple_of(TileShape::of::<T>().rows);
         // SAFETY: parts of the product, whose rows no other task writes.
         parallel(p.m.div_ceil(chunk), |task| unsafe {
             piece(p.rows(task * chunk, chunk.min(p.m - task * chunk)), as_dots);

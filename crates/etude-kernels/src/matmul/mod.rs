@@ -110,8 +110,8 @@ impl<T> Product<T> {
     }
 }
 
-/// Multiply-adds one task should have at least, about ten microseconds' worth.
-const GRAIN: usize = 1 << 18;
+/// Multiply-adds one task should have at least, some microseconds' worth: ten times what it takes to hand one out.
+const GRAIN: usize = 1 << 17;
 
 /// `out[batch, m, n] = a[batch, m, k] · b[batch, k, n]`; `out` is contiguous and overwritten. `k == 0` gives zeros.
 ///
@@ -158,7 +158,7 @@ pub(crate) fn matmul_body<T: Float>(m: usize, k: usize, n: usize, a: Operand<T>,
         return unsafe { product(tall) };
     }
     let work = m.saturating_mul(k).saturating_mul(n);
-    if batch == 1 || work >= 16 * GRAIN {
+    if batch == 1 || work >= 32 * GRAIN {
         // SAFETY: both sides were checked, the output has room for the batch.
         (0..batch).for_each(|i| unsafe { product(item(i)) });
         return;

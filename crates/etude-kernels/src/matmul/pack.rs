@@ -119,7 +119,8 @@ unsafe impl<T: Float> Work<T> for Left<T> {
     }
 }
 
-/// Packs a right side: strips of two vectors of columns, each strip `[depth][columns]`, the last filled up with zeros.
+/// Packs a right side: strips of two vectors of columns, each strip `[depth][columns]`. The last is filled up with numbers
+/// of no meaning, or left as it was.
 /// Element (p, j) of the source is `source[p · step + j · column]`.
 ///
 /// # Safety
@@ -194,7 +195,16 @@ unsafe impl<T: Float> Work<T> for Right<T> {
                 let rest = width - whole * wide;
                 let from = source.wrapping_offset((whole * wide) as isize * column);
                 let to = target.add(whole * depth * wide);
-                for p in 0..depth {
+                let mut done = 0;
+                while column != 1 && step == 1 && done + V::LANES <= depth {
+                    // Columns that are missing are copies of the last: nobody reads what becomes of them.
+                    for first in (0..rest).step_by(V::LANES) {
+                        let row = |i: usize| from.wrapping_offset((first + i).min(rest - 1) as isize * column).add(done);
+                        V::transpose(row, to.add(done * wide + first), wide);
+                    }
+                    done += V::LANES;
+                }
+                for p in done..depth {
                     for j in 0..rest {
                         *to.add(p * wide + j) = *from.offset(p as isize * step + j as isize * column);
                     }
