@@ -5,13 +5,16 @@
 
 use crate::Float;
 use crate::cpu::{self, Vector, Work, has_avx2};
-use crate::lanes::{Deviations, Moments, Sum, sums};
+use crate::lanes::{Pass, Sum, Sums, pass, read, some_of, sums, write};
 use crate::threads::{SendPointer, parallel};
 
 /// Elements a task handles at least, where there are that many.
 const TASK: usize = 1 << 14;
 /// Partial sums of a contiguous run.
 const LANES: usize = 8;
+/// Rows of which one pass is made after the other before the next pass: what it takes to fold a row's sums is hidden by the
+/// others. Gradients of so many rows also share a reading and a writing of gamma's and beta's.
+const GROUP: usize = 4;
 
 /// Mean and `1/√(variance + epsilon)`, of the biased variance, of each row of `[rows, width]`.
 pub fn layer_norm_statistics<T: Float>(
@@ -62,19 +65,44 @@ unsafe impl<T: Float> Work<T> for RowStatistics<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
         let RowStatistics { width, epsilon, x, mean, inverse_std } = self;
-        let per_element = T::from_f64(1.0 / width as f64);
-        for r in 0..mean.len() {
-            let x = x[r * width..][..width].as_ptr();
-            // The second pass also corrects the rounding of the first pass's mean.
-            // SAFETY: a row has `width` elements.
-            let (rough, [sum, squares]) = unsafe {
-                let rough = sums::<T, V, 1>(width, Sum(x))[0] * per_element;
-                (rough, sums::<T, V, 2>(width, Deviations(x, rough)))
-            };
-            let shift = sum * per_element;
-            let variance = squares * per_element - shift * shift;
-            let variance = if variance < T::ZERO { T::ZERO } else { variance };
-            (mean[r], inverse_std[r]) = (rough + shift, T::ONE / (variance + T::from_f64(epsilon)).sqrt());
+        let (rows, x, per_element) = (mean.len(), x.as_ptr(), T::from_f64(1.0 / width as f64));
+        // SAFETY: there are as many rows of `width` elements as means.
+        unsafe {
+            for first in (0..rows).step_by(GROUP) {
+                let last = rows.min(first + GROUP);
+                for r in first..last {
+                    mean[r] = sums::<T, V, 1>(width, Sum(x.add(r * width)))[0] * per_element;
+                }
+                // The second pass over a row also corrects the rounding of the first one's mean.
+                for r in first..last {
+                    let of = Deviations { x: x.add(r * width), centre: mean[r] };
+                    let [rest, squares] = sums::<T, V, 2>(width, of);
+                    let shift = rest * per_element;
+                    let variance = squares * per_element - shift * shift;
+                    let variance = if variance < T::ZERO { T::ZERO } else { variance };
+                    (mean[r], inverse_std[r]) = (mean[r] + shift, T::ONE / (variance + T::from_f64(epsilon)).sqrt());
+                }
+            }
+        }
+    }
+}
+
+/// `Σ (x − centre)` and `Σ (x − centre)²` of a row.
+struct Deviations<T> {
+    x: *const T,
+    centre: T,
+}
+
+impl<T: Float> Sums<T, 2> for Deviations<T> {
+    #[inline(always)]
+    unsafe fn add<V: Vector<T>>(&self, sums: &mut [V; 2], at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            // Once x less the centre, to the bit; where additions have units of their own, these have enough to do.
+            let (one, centre) = (V::splat(T::ONE), V::splat(T::ZERO - self.centre));
+            let deviation = some_of(read::<T, V>(self.x.add(at), lanes).mul_add(one, centre), lanes);
+            sums[0] = sums[0].add(deviation);
+            sums[1] = deviation.mul_add(deviation, sums[1]);
         }
     }
 }
@@ -158,30 +186,146 @@ unsafe impl<T: Float> Work<T> for RowGradients<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
         let RowGradients { width, x, gamma, mean, inverse_std, gy, gx, partial } = self;
-        let (ggamma, gbeta) = partial.split_at_mut(width);
-        let gbeta = &mut gbeta[..width];
         let per_element = T::from_f64(1.0 / width as f64);
-        for r in 0..mean.len() {
-            let (x, gy, gx) = (&x[r * width..][..width], &gy[r * width..][..width], &mut gx[r * width..][..width]);
-            let (centre, inverse) = (mean[r], inverse_std[r]);
-            // gx holds g for the later loops.
-            match gamma {
-                Some(gamma) => {
-                    let gamma = &gamma[..width];
-                    (0..width).for_each(|i| gx[i] = gy[i] * gamma[i]);
-                }
-                None => gx.copy_from_slice(gy),
+        let (ggamma, gbeta) = partial.split_at_mut(width);
+        let (ggamma, gbeta) = (ggamma.as_mut_ptr(), gbeta.as_mut_ptr());
+        let (x, gy, gx) = (x.as_ptr(), gy.as_ptr(), gx.as_mut_ptr());
+        let gamma = gamma.map(|gamma| gamma.as_ptr());
+        // SAFETY: there are as many rows of `width` elements as means; gamma and the two halves have as many.
+        unsafe {
+            let row = |r: usize| {
+                let (x, gy, gx) = (x.add(r * width), gy.add(r * width), gx.add(r * width));
+                Row { x, gy, gx, centre: mean[r], inverse: inverse_std[r] }
+            };
+            let mut r = 0;
+            while r + GROUP <= mean.len() {
+                let rows = [row(r), row(r + 1), row(r + 2), row(r + 3)];
+                gradients::<T, V, GROUP>(width, gamma, per_element, ggamma, gbeta, rows);
+                r += GROUP;
             }
-            for i in 0..width {
-                ggamma[i] += gy[i] * ((x[i] - centre) * inverse);
-                gbeta[i] += gy[i];
+            for r in r..mean.len() {
+                gradients::<T, V, 1>(width, gamma, per_element, ggamma, gbeta, [row(r)]);
             }
-            // SAFETY: a row has `width` elements.
-            let [plain, weighted] = unsafe { sums::<T, V, 2>(width, Moments(gx.as_ptr(), x.as_ptr(), centre)) };
-            let (plain, slope) = (plain * per_element, weighted * inverse * inverse * per_element);
-            for i in 0..width {
-                gx[i] = inverse * (gx[i] - plain - (x[i] - centre) * slope);
+        }
+    }
+}
+
+/// A row: where it lies, and its statistics.
+#[derive(Clone, Copy)]
+struct Row<T> {
+    x: *const T,
+    gy: *const T,
+    gx: *mut T,
+    centre: T,
+    inverse: T,
+}
+
+/// The gradients of `R` rows: each row's own in turn, as memory is read and written fastest, then what they give to gamma's
+/// and beta's.
+///
+/// # Safety
+/// Rows, gamma and its and beta's gradients must have `width` elements, and the machine must have `V`.
+#[inline(always)]
+unsafe fn gradients<T: Float, V: Vector<T>, const R: usize>(
+    width: usize,
+    gamma: Option<*const T>,
+    per_element: T,
+    ggamma: *mut T,
+    gbeta: *mut T,
+    rows: [Row<T>; R],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut moments = [[T::ZERO; 2]; R];
+        for r in 0..R {
+            moments[r] = sums::<T, V, 2>(width, Moments { row: rows[r], gamma });
+        }
+        for r in 0..R {
+            let ([plain, weighted], row) = (moments[r], rows[r]);
+            let slope = weighted * row.inverse * row.inverse * per_element;
+            pass::<T, V>(width, Slope { row, gamma, plain: plain * per_element, slope });
+        }
+        pass::<T, V>(width, Columns { rows, ggamma, gbeta });
+    }
+}
+
+/// `g = gy·gamma`.
+///
+/// # Safety
+/// As for [`read`].
+#[inline(always)]
+unsafe fn scaled<T: Float, V: Vector<T>>(gy: V, gamma: Option<*const T>, at: usize, lanes: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match gamma {
+            Some(gamma) => gy.mul(read(gamma.add(at), lanes)),
+            None => gy,
+        }
+    }
+}
+
+/// `Σ g` and `Σ g·(x − centre)` of a row.
+struct Moments<T> {
+    row: Row<T>,
+    gamma: Option<*const T>,
+}
+
+impl<T: Float> Sums<T, 2> for Moments<T> {
+    #[inline(always)]
+    unsafe fn add<V: Vector<T>>(&self, sums: &mut [V; 2], at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let g = scaled::<T, V>(read(self.row.gy.add(at), lanes), self.gamma, at, lanes);
+            let deviation = read::<T, V>(self.row.x.add(at), lanes).sub(V::splat(self.row.centre));
+            sums[0] = sums[0].add(g);
+            sums[1] = g.mul_add(some_of(deviation, lanes), sums[1]);
+        }
+    }
+}
+
+/// `gx = inverse·(g − plain − (x − centre)·slope)` along a row.
+struct Slope<T> {
+    row: Row<T>,
+    gamma: Option<*const T>,
+    plain: T,
+    slope: T,
+}
+
+impl<T: Float> Pass<T> for Slope<T> {
+    #[inline(always)]
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let g = scaled::<T, V>(read(self.row.gy.add(at), lanes), self.gamma, at, lanes);
+            let deviation = read::<T, V>(self.row.x.add(at), lanes).sub(V::splat(self.row.centre));
+            let rest = g.sub(V::splat(self.plain)).sub(deviation.mul(V::splat(self.slope)));
+            write(V::splat(self.row.inverse).mul(rest), self.row.gx.add(at), lanes);
+        }
+    }
+}
+
+/// The gradients of gamma and beta: rows are added one after the other.
+struct Columns<T, const R: usize> {
+    rows: [Row<T>; R],
+    ggamma: *mut T,
+    gbeta: *mut T,
+}
+
+impl<T: Float, const R: usize> Pass<T> for Columns<T, R> {
+    #[inline(always)]
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut ggamma = read::<T, V>(self.ggamma.add(at), lanes);
+            let mut gbeta = read::<T, V>(self.gbeta.add(at), lanes);
+            for row in &self.rows {
+                let gy = read::<T, V>(row.gy.add(at), lanes);
+                let deviation = read::<T, V>(row.x.add(at), lanes).sub(V::splat(row.centre));
+                ggamma = ggamma.add(gy.mul(deviation.mul(V::splat(row.inverse))));
+                gbeta = gbeta.add(gy);
             }
+            write(ggamma, self.ggamma.add(at), lanes);
+            write(gbeta, self.gbeta.add(at), lanes);
         }
     }
 }
@@ -304,6 +448,10 @@ struct Line<T> {
 /// Columns that are summed side by side, and the length from which runs are summed on their own: shorter ones are read
 /// row by row, because memory is slow at short pieces.
 const BAND: usize = 128;
+/// Rows of short runs that are added one after the other to sums read once.
+const DEEP: usize = 4;
+/// Runs of so many elements are worth a loop of their own where nothing is summed.
+const OWN: usize = 16;
 
 impl Layout {
     fn new(batch: usize, channels: usize, spatial: usize, length: usize) -> Layout {
@@ -343,18 +491,21 @@ impl Layout {
                 unsafe { sums_avx2::<T, GRADIENT>(self, x, g, centres, rows, left, out) };
                 return;
             }
-            self.sums_of::<T, GRADIENT>(x, g, centres, rows, left, out);
+            self.sums_of::<T, GRADIENT, false>(x, g, centres, rows, left, out);
         });
-        for (at, sums) in partial.iter().enumerate() {
-            let c = at % columns * self.channels / columns;
-            totals[c][0] += sums[0];
-            totals[c][1] += sums[1];
+        for block in partial.chunks_exact(columns) {
+            for (total, sums) in totals.iter_mut().zip(block.chunks_exact(columns / self.channels)) {
+                for sums in sums {
+                    total[0] += sums[0];
+                    total[1] += sums[1];
+                }
+            }
         }
         totals
     }
 
     #[inline(always)]
-    fn sums_of<T: Float, const GRADIENT: bool>(
+    fn sums_of<T: Float, const GRADIENT: bool, const FUSED: bool>(
         &self,
         x: &[T],
         g: &[T],
@@ -363,11 +514,6 @@ impl Layout {
         left: usize,
         out: &mut [[f64; 2]],
     ) {
-        let terms = |x: T, g: T, centre: f64| {
-            let d = x.to_f64() - centre;
-            let w = if GRADIENT { g.to_f64() } else { d };
-            (w, w * d)
-        };
         if self.long_runs() {
             let (mut plain, mut weighted) = ([0.0; LANES], [0.0; LANES]);
             let centre = centres[left];
@@ -377,13 +523,13 @@ impl Layout {
                 let (gs, g_rest) = g[start..][..self.spatial].as_chunks::<LANES>();
                 for (x, g) in xs.iter().zip(gs) {
                     for j in 0..LANES {
-                        let (w, product) = terms(x[j], g[j], centre);
+                        let (w, product) = terms::<T, GRADIENT, FUSED>(x[j], g[j], centre);
                         plain[j] += w;
                         weighted[j] += product;
                     }
                 }
                 for j in 0..x_rest.len() {
-                    let (w, product) = terms(x_rest[j], g_rest[j], centre);
+                    let (w, product) = terms::<T, GRADIENT, FUSED>(x_rest[j], g_rest[j], centre);
                     plain[j] += w;
                     weighted[j] += product;
                 }
@@ -392,18 +538,27 @@ impl Layout {
             return;
         }
         let (columns, width) = (self.channels * self.spatial, out.len());
-        let (mut plain, mut weighted, mut middle) = ([0.0; BAND], [0.0; BAND], [0.0; BAND]);
-        (0..width).for_each(|j| middle[j] = centres[(left + j) / self.spatial]);
-        assert!(width <= BAND);
-        for row in rows {
-            let (x, g) = (&x[row * columns + left..][..width], &g[row * columns + left..][..width]);
-            for j in 0..width {
-                let (w, product) = terms(x[j], g[j], middle[j]);
-                plain[j] += w;
-                weighted[j] += product;
+        let (mut sums, mut middle) = ([[0.0; BAND]; 2], [0.0; BAND]);
+        let (mut channel, mut place) = (left / self.spatial, left % self.spatial);
+        for middle in &mut middle[..width] {
+            *middle = centres[channel];
+            place += 1;
+            if place == self.spatial {
+                (channel, place) = (channel + 1, 0);
             }
         }
-        (0..width).for_each(|j| out[j] = [plain[j], weighted[j]]);
+        let mut row = rows.start;
+        while row < rows.end {
+            let start = row * columns + left;
+            if row + DEEP <= rows.end {
+                add_rows::<T, GRADIENT, FUSED, DEEP>(&x[start..], &g[start..], columns, &middle[..width], &mut sums);
+                row += DEEP;
+            } else {
+                add_rows::<T, GRADIENT, FUSED, 1>(&x[start..], &g[start..], columns, &middle[..width], &mut sums);
+                row += 1;
+            }
+        }
+        (0..width).for_each(|j| out[j] = [sums[0][j], sums[1][j]]);
     }
 
     /// `out = (x − centre)·slope + offset + g·weight` with each channel's line.
@@ -411,13 +566,17 @@ impl Layout {
         if x.is_empty() {
             return;
         }
-        // Short runs: one line for each column.
-        let spread = |pick: fn(&Line<T>) -> T| -> Vec<T> {
-            lines.iter().flat_map(|line| std::iter::repeat_n(pick(line), self.spatial)).collect()
+        // The shortest runs: one line for each column.
+        let spread = |pick: fn(&Line<T>) -> T| {
+            let mut columns = vec![T::ZERO; self.channels * self.spatial];
+            let runs = columns.chunks_exact_mut(self.spatial);
+            runs.zip(lines).for_each(|(run, line)| run.fill(pick(line)));
+            columns
         };
-        let columns = (!self.long_runs())
-            .then(|| [spread(|l| l.centre), spread(|l| l.slope), spread(|l| l.weight), spread(|l| l.offset)]);
-        let run = if self.long_runs() { self.spatial } else { self.channels * self.spatial };
+        let own = self.spatial >= OWN;
+        let columns =
+            (!own).then(|| [spread(|l| l.centre), spread(|l| l.slope), spread(|l| l.weight), spread(|l| l.offset)]);
+        let run = if own { self.spatial } else { self.channels * self.spatial };
         let each = (TASK / run).max(1) * run;
         crate::threads::parallel_chunks(out, each, |task, out| {
             let (x, g) = (&x[task * each..][..out.len()], &g[task * each..][..out.len()]);
@@ -433,6 +592,43 @@ impl Layout {
     }
 }
 
+/// What an element adds to a channel's sums. `FUSED` is for code compiled for fused multiply-add: where additions have units
+/// of their own, these have enough to do, and once x less the centre is the same to the bit.
+#[inline(always)]
+fn terms<T: Float, const GRADIENT: bool, const FUSED: bool>(x: T, g: T, centre: f64) -> (f64, f64) {
+    let d = if FUSED { x.to_f64().mul_add(1.0, -centre) } else { x.to_f64() - centre };
+    let w = if GRADIENT { g.to_f64() } else { d };
+    (w, w * d)
+}
+
+/// Adds `R` rows, which lie `apart`, to the sums of their columns, one after the other.
+#[inline(always)]
+fn add_rows<T: Float, const GRADIENT: bool, const FUSED: bool, const R: usize>(
+    x: &[T],
+    g: &[T],
+    apart: usize,
+    middle: &[f64],
+    sums: &mut [[f64; BAND]; 2],
+) {
+    let width = middle.len();
+    let (mut xs, mut gs) = ([x; R], [g; R]);
+    for row in 0..R {
+        xs[row] = &x[row * apart..][..width];
+        gs[row] = &g[row * apart..][..width];
+    }
+    let [plain, weighted] = sums;
+    let (plain, weighted) = (&mut plain[..width], &mut weighted[..width]);
+    for j in 0..width {
+        let (mut sum, mut product) = (plain[j], weighted[j]);
+        for row in 0..R {
+            let (w, term) = terms::<T, GRADIENT, FUSED>(xs[row][j], gs[row][j], middle[j]);
+            sum += w;
+            product += term;
+        }
+        (plain[j], weighted[j]) = (sum, product);
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn sums_avx2<T: Float, const GRADIENT: bool>(
@@ -444,7 +640,7 @@ fn sums_avx2<T: Float, const GRADIENT: bool>(
     left: usize,
     out: &mut [[f64; 2]],
 ) {
-    layout.sums_of::<T, GRADIENT>(x, g, centres, rows, left, out);
+    layout.sums_of::<T, GRADIENT, true>(x, g, centres, rows, left, out);
 }
 
 #[cfg(target_arch = "x86_64")]
