@@ -1,5 +1,6 @@
 //! Products, attention, norms, softmax and fused chains against their floor, as tables for docs/kernels.md:
 //! `cargo bench -p etude-kernels --bench floors`. Each figure is the share of the roof that was reached (`roof/mod.rs`).
+//! Words after `--` choose the tables whose name contains one of them, as `rows`; `--one` measures one thread alone.
 
 mod roof;
 
@@ -33,12 +34,22 @@ const PRODUCTS: [(&str, [usize; 3]); 18] = [
     ("textcnn, words", [2560, 128, 100]),
 ];
 
+type Table = fn(&[Peak]);
+
+const TABLES: [(&str, Table); 5] =
+    [("products", products), ("attention", attentions), ("rows", rows), ("channels", channels), ("chains", chains)];
+
 fn main() {
-    let peaks = roof::measure(false);
-    products(&peaks);
-    attentions(&peaks);
-    rows(&peaks);
-    chains();
+    // Cargo adds `--bench`.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let parts: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
+    let peaks = roof::measure(words.iter().any(|word| word == "--one"));
+    for (name, table) in TABLES {
+        if parts.is_empty() || parts.iter().any(|part| name.contains(*part)) {
+            table(&peaks);
+            println!();
+        }
+    }
 }
 
 fn products(peaks: &[Peak]) {
@@ -79,7 +90,7 @@ const ATTENTIONS: [(&str, bool, [usize; 4]); 4] = [
 ];
 
 fn attentions(peaks: &[Peak]) {
-    println!("\n| attention | batch, heads, length, width | MFLOP | forward | gradients |");
+    println!("| attention | batch, heads, length, width | MFLOP | forward | gradients |");
     println!("|---|---|---|---|---|");
     for (name, causal, [batch, heads, length, width]) in ATTENTIONS {
         let count = batch * heads * length * width;
@@ -113,8 +124,11 @@ fn attentions(peaks: &[Peak]) {
 const ROWS: [[usize; 2]; 3] = [[1024, 256], [2080, 192], [65536, 256]];
 
 fn rows(peaks: &[Peak]) {
-    println!("\n| rows of | MB | softmax | its gradient | layer norm's statistics | layer norm's gradient |");
-    println!("|---|---|---|---|---|---|");
+    println!(
+        "| rows of | MB | softmax | its gradient | its logarithm | the logarithm's gradient \
+         | layer norm's statistics | layer norm's gradient |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
     for [rows, width] in ROWS {
         let count = rows * width;
         let (x, g, scale) = (values(count), values(count), values(width));
@@ -125,6 +139,8 @@ fn rows(peaks: &[Peak]) {
         let cells = [
             roof::shares(peaks, bytes(2), || softmax::softmax(rows, width, &x, &mut y)),
             roof::shares(peaks, bytes(3), || softmax::softmax_backward(rows, width, &x, &g, &mut gx)),
+            roof::shares(peaks, bytes(2), || softmax::log_softmax(rows, width, &x, &mut y)),
+            roof::shares(peaks, bytes(3), || softmax::log_softmax_backward(rows, width, &x, &g, &mut gx)),
             roof::shares(peaks, bytes(1), || norm::layer_norm_statistics(rows, width, 1e-5, &x, &mut mean, &mut share)),
             roof::shares(peaks, bytes(3), || {
                 let (scale, mean, share) = (Some(&scale[..]), &mean, &share);
@@ -146,9 +162,45 @@ fn rows(peaks: &[Peak]) {
     }
 }
 
+/// Batch, channels and the elements of a plane.
+const CHANNELS: [[usize; 3]; 2] = [[16, 64, 56 * 56], [32, 256, 8 * 8]];
+
+/// Each tensor counted once: a channel of x and of the gradient lies in a core's cache between the sums and their use.
+fn channels(peaks: &[Peak]) {
+    println!("| batch norm of | MB | statistics | gradient |");
+    println!("|---|---|---|---|");
+    for [batch, channels, plane] in CHANNELS {
+        let count = batch * channels * plane;
+        let (x, g, scale, mut gx) = (values(count), values(count), values(channels), values(count));
+        let (mut mean, mut variance) = (values(channels), values(channels));
+        let (mut by_scale, mut by_shift) = (values(channels), values(channels));
+        let bytes = |tensors: usize| Cost { operations: 0, bytes: 4 * (tensors * count) as u64 };
+        let statistics = roof::shares(peaks, bytes(1), || {
+            norm::batch_norm_statistics(batch, channels, plane, &x, &mut mean, &mut variance);
+        });
+        let gradient = roof::shares(peaks, bytes(3), || {
+            norm::batch_norm_backward(
+                batch,
+                channels,
+                plane,
+                1e-5,
+                &x,
+                &mean,
+                &variance,
+                Some(&scale),
+                &g,
+                &mut gx,
+                &mut by_scale,
+                &mut by_shift,
+            );
+        });
+        println!("| {batch} × {channels} × {plane} | {:.1} | {statistics} | {gradient} |", 4e-6 * count as f64);
+    }
+}
+
 /// A fused chain, `max(x·x + x, x)`, by a tile program and by a loop written by hand for as many threads.
-fn chains() {
-    println!("\n| chain of | fused, µs | by hand, µs | fused over by hand |");
+fn chains(_: &[Peak]) {
+    println!("| chain of | fused, µs | by hand, µs | fused over by hand |");
     println!("|---|---|---|---|");
     for elements in [4096, 1 << 16, 1 << 20, 1 << 24] {
         let binary = |op, to, a, b| Instruction::Binary { op, dtype: DType::F32, to, a, b };

@@ -1,6 +1,6 @@
-//! Rows in whole vectors: sums and maxima that stay in registers until they are folded, and exponentials.
+//! Rows in whole vectors: sums and maxima that stay in registers until they are folded, and what is done element by element.
 
-use crate::cpu::{TileShape, Vector};
+use crate::cpu::Vector;
 use crate::{DType, Float, math};
 
 /// Independent partial sums of a row: enough to hide the latency of an addition.
@@ -11,9 +11,19 @@ const CHAINS: usize = 4;
 /// # Safety
 /// `from` must be valid for `lanes` elements, at most [`Vector::LANES`], and the machine must have `V`.
 #[inline(always)]
-unsafe fn read<T: Float, V: Vector<T>>(from: *const T, lanes: usize) -> V {
+pub(crate) unsafe fn read<T: Float, V: Vector<T>>(from: *const T, lanes: usize) -> V {
     // SAFETY: the caller's promise.
     unsafe { if lanes == V::LANES { V::load(from) } else { V::load_part(from, lanes) } }
+}
+
+/// Writes the first `lanes` elements.
+///
+/// # Safety
+/// As for [`read`].
+#[inline(always)]
+pub(crate) unsafe fn write<T: Float, V: Vector<T>>(value: V, to: *mut T, lanes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { if lanes == V::LANES { value.store(to) } else { value.store_part(to, lanes) } }
 }
 
 /// `value` in the first `lanes` lanes, 0 in the others.
@@ -21,16 +31,9 @@ unsafe fn read<T: Float, V: Vector<T>>(from: *const T, lanes: usize) -> V {
 /// # Safety
 /// The machine must have `V`.
 #[inline(always)]
-unsafe fn some_of<T: Float, V: Vector<T>>(value: V, lanes: usize) -> V {
-    if lanes == V::LANES {
-        return value;
-    }
-    let mut room = [T::ZERO; SIDE];
-    // SAFETY: the room holds any vector.
-    unsafe {
-        value.store(room.as_mut_ptr());
-        V::load_part(room.as_ptr(), lanes)
-    }
+pub(crate) unsafe fn some_of<T: Float, V: Vector<T>>(value: V, lanes: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { if lanes == V::LANES { value } else { value.first(lanes) } }
 }
 
 /// `N` sums over a row. A trait and no closure: a closure would be compiled without the instruction set.
@@ -100,38 +103,54 @@ impl<T: Float> Sums<T, 1> for Dot<T> {
     }
 }
 
-/// `Σ (x − centre)` and `Σ (x − centre)²`.
-pub(crate) struct Deviations<T>(pub *const T, pub T);
+/// `Σ exp(x − shift)`; the terms are written to `to`, which may be x, if there is one.
+pub(crate) struct Powers<T> {
+    pub(crate) x: *const T,
+    pub(crate) shift: T,
+    pub(crate) to: Option<*mut T>,
+}
 
-impl<T: Float> Sums<T, 2> for Deviations<T> {
+impl<T: Float> Sums<T, 1> for Powers<T> {
     #[inline(always)]
-    unsafe fn add<V: Vector<T>>(&self, sums: &mut [V; 2], at: usize, lanes: usize) {
+    unsafe fn add<V: Vector<T>>(&self, sums: &mut [V; 1], at: usize, lanes: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let deviation = read::<T, V>(self.0.add(at), lanes).sub(some_of(V::splat(self.1), lanes));
-            sums[0] = sums[0].add(deviation);
-            sums[1] = deviation.mul_add(deviation, sums[1]);
+            let power = read::<T, V>(self.x.add(at), lanes).sub(V::splat(self.shift)).exp();
+            if let Some(to) = self.to {
+                write(power, to.add(at), lanes);
+            }
+            sums[0] = sums[0].add(some_of(power, lanes));
         }
     }
 }
 
-/// `Σ g` and `Σ g·(x − centre)`, with g, x and the centre.
-pub(crate) struct Moments<T>(pub *const T, pub *const T, pub T);
+/// Something done to elements one by one. A trait and no closure, as above.
+pub(crate) trait Pass<T: Float> {
+    /// Does elements `at..at + lanes`. Must be `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// The elements must be there, and the machine must have `V`.
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize);
+}
 
-impl<T: Float> Sums<T, 2> for Moments<T> {
-    #[inline(always)]
-    unsafe fn add<V: Vector<T>>(&self, sums: &mut [V; 2], at: usize, lanes: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (g, x): (V, V) = (read(self.0.add(at), lanes), read(self.1.add(at), lanes));
-            sums[0] = sums[0].add(g);
-            sums[1] = g.mul_add(x.sub(some_of(V::splat(self.2), lanes)), sums[1]);
+/// Does `count` elements.
+///
+/// # Safety
+/// They must be there, and the machine must have `V`.
+#[inline(always)]
+pub(crate) unsafe fn pass<T: Float, V: Vector<T>>(count: usize, pass: impl Pass<T>) {
+    let mut at = 0;
+    // SAFETY: elements up to `count` alone are asked for; the rest is the caller's promise.
+    unsafe {
+        while at + V::LANES <= count {
+            pass.elements::<V>(at, V::LANES);
+            at += V::LANES;
+        }
+        if at < count {
+            pass.elements::<V>(at, count - at);
         }
     }
 }
-
-/// Elements whose exponentials are computed at once: as many as the widest vector holds.
-pub(crate) const SIDE: usize = TileShape::MAX_LANES;
 
 /// `eˣ` for code that is compiled for `V`.
 #[inline(always)]
@@ -140,26 +159,6 @@ pub(crate) fn exp<T: Float, V: Vector<T>>(x: T) -> T {
         DType::F32 if V::FUSED => bytemuck::cast(math::exp::<true>(bytemuck::cast(x))),
         DType::F32 => bytemuck::cast(math::exp::<false>(bytemuck::cast(x))),
         _ => x.exp(),
-    }
-}
-
-/// `y = exp(x − shift)`, for code that is compiled for `V`.
-#[inline(always)]
-pub(crate) fn exponentials<T: Float, V: Vector<T>>(x: &[T], shift: T, y: &mut [T]) {
-    let ((blocks, rest), (outs, out_rest)) = (x.as_chunks::<SIDE>(), y.as_chunks_mut::<SIDE>());
-    for (block, out) in blocks.iter().zip(outs) {
-        for j in 0..SIDE {
-            out[j] = exp::<T, V>(block[j] - shift);
-        }
-    }
-    if !rest.is_empty() {
-        // A whole block is one vector's work, single elements would be as many.
-        let mut block = [T::ZERO; SIDE];
-        block[..rest.len()].copy_from_slice(rest);
-        for value in &mut block {
-            *value = exp::<T, V>(*value - shift);
-        }
-        out_rest.copy_from_slice(&block[..rest.len()]);
     }
 }
 
@@ -183,14 +182,14 @@ pub(crate) unsafe fn maximum<T: Float, V: Vector<T>>(count: usize, x: *const T) 
         let (mut even, mut odd) = (V::load(x), V::load(x.add(count - V::LANES)));
         let mut at = V::LANES;
         while at + 2 * V::LANES < count {
-            even = even.max(V::load(x.add(at)));
-            odd = odd.max(V::load(x.add(at + V::LANES)));
+            even = even.larger(V::load(x.add(at)));
+            odd = odd.larger(V::load(x.add(at + V::LANES)));
             at += 2 * V::LANES;
         }
         if at + V::LANES < count {
-            even = even.max(V::load(x.add(at)));
+            even = even.larger(V::load(x.add(at)));
         }
-        even.max(odd).largest()
+        even.larger(odd).largest()
     }
 }
 
@@ -212,17 +211,10 @@ mod tests {
             });
             // SAFETY: as many elements as the slice has.
             unsafe {
+                let squares: f64 = x.iter().map(|value| value.to_f64().powi(2)).sum();
                 let plain = sums::<T, V, 1>(x.len(), Sum(x.as_ptr()))[0].to_f64();
                 let dot = sums::<T, V, 1>(x.len(), Dot(x.as_ptr(), x.as_ptr()))[0].to_f64();
-                let shifted = Deviations(x.as_ptr(), T::from_f64(-20.0));
-                let moments = Moments(x.as_ptr(), x.as_ptr(), T::from_f64(-20.0));
-                let n = x.len() as f64;
-                let squares: f64 = x.iter().map(|value| value.to_f64().powi(2)).sum();
                 assert_eq!([plain, dot], [sum, squares], "{} elements", x.len());
-                let found = sums::<T, V, 2>(x.len(), shifted).map(|sum| sum.to_f64());
-                assert_eq!(found, [sum + 20.0 * n, squares + 40.0 * sum + 400.0 * n]);
-                let found = sums::<T, V, 2>(x.len(), moments).map(|sum| sum.to_f64());
-                assert_eq!(found, [sum, squares + 20.0 * sum]);
                 assert_eq!(super::maximum::<T, V>(x.len(), x.as_ptr()).to_f64(), top, "{} elements", x.len());
             }
         }

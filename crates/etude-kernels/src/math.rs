@@ -49,11 +49,23 @@ fn polynomial64<const FMA: bool, const N: usize>(x: f64, coefficients: [f64; N])
     sum
 }
 
-/// Adding and subtracting this rounds an f32 of magnitude below 2²² to an integer, which the low bits then hold.
-const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³
-/// ln 2 in two parts; the first has so few bits that its product with an exponent is exact.
-const LN2_HIGH: f32 = 0.693_359_375;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+use exponential::{EXP, LN2_HIGH, LN2_LOW, OVERFLOWS, ROUND, VANISHES};
+
+/// The numbers of [`exp`], for those who take its steps in vectors of their own.
+pub(crate) mod exponential {
+    /// Adding and subtracting this rounds an f32 of magnitude below 2²² to an integer, which the low bits then hold.
+    pub(crate) const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³
+    /// ln 2 in two parts; the first has so few bits that its product with an exponent is exact.
+    pub(crate) const LN2_HIGH: f32 = 0.693_359_375;
+    pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;
+    /// `(eʳ − 1 − r) / r²` for `|r| ≤ ln 2 / 2`; error of the whole 5·10⁻¹¹.
+    pub(crate) const EXP: [f32; 6] =
+        [0.500000008337574, 0.16666666842506, 0.04166625235426, 0.00833326801649, 0.00139472992820, 0.00019916613312];
+    /// Of what is less the exponential is 0: half of the smallest denormal is e^−103.972.
+    pub(crate) const VANISHES: f32 = -103.98;
+    /// The exponential of this and of what is more is infinity.
+    pub(crate) const OVERFLOWS: f32 = 89.0;
+}
 
 /// `x = k·ln 2 + r` with `|r| ≤ ln 2 / 2`: returns `(k, r)`. `|x|` is at most a few hundred; NaN gives a NaN remainder.
 #[inline(always)]
@@ -71,10 +83,6 @@ fn power_of_two(k: i32) -> f32 {
     f32::from_bits((k.wrapping_add(127) as u32) << 23)
 }
 
-/// `(eʳ − 1 − r) / r²` for `|r| ≤ ln 2 / 2`; error of the whole 5·10⁻¹¹.
-const EXP: [f32; 6] =
-    [0.500000008337574, 0.16666666842506, 0.04166625235426, 0.00833326801649, 0.00139472992820, 0.00019916613312];
-
 /// The smaller bound wins against everything but NaN, which passes.
 #[inline(always)]
 fn clamp(x: f32, low: f32, high: f32) -> f32 {
@@ -85,10 +93,10 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
 /// `eˣ`. Overflows to infinity, underflows through the denormals to 0.
 #[inline(always)]
 pub fn exp<const FMA: bool>(x: f32) -> f32 {
-    // Half of the smallest denormal is e^−103.972. Many machines take a hundred cycles over a product that is less, and
-    // masked scores are: those are not multiplied.
-    let vanishes = x < -103.98;
-    let (k, r) = reduce_exp::<FMA>(clamp(if vanishes { 0.0 } else { x }, -103.98, 89.0));
+    // Many machines take a hundred cycles over a product that is less than half of the smallest denormal, and masked scores
+    // are: those are not multiplied.
+    let vanishes = x < VANISHES;
+    let (k, r) = reduce_exp::<FMA>(clamp(if vanishes { 0.0 } else { x }, VANISHES, OVERFLOWS));
     let p = fma::<FMA>(r * r, polynomial::<FMA, 6>(r, EXP), r) + 1.0;
     // Two factors, so that neither leaves the normal range and a denormal result is rounded once.
     let half = k >> 1;

@@ -2,7 +2,7 @@
 
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
-use crate::lanes::{self, Dot, Sum, exp, sums};
+use crate::lanes::{self, Dot, Pass, Powers, Sum, exp, pass, read, sums, write};
 use crate::threads::parallel_chunks;
 
 /// Elements a task handles at least, where there are that many.
@@ -76,10 +76,19 @@ struct Exponentials<'a, T> {
 unsafe impl<T: Float> Work<T> for Exponentials<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        lanes::exponentials::<T, V>(self.x, T::ZERO, self.to);
-        for value in self.to {
-            *value = *value * self.scale;
-        }
+        // SAFETY: there are as many exponents as results.
+        unsafe { pass::<T, V>(self.to.len(), ScaledPowers(self.x.as_ptr(), self.scale, self.to.as_mut_ptr())) }
+    }
+}
+
+/// `to = eˣ · scale`, with x, the scale and where to.
+struct ScaledPowers<T>(*const T, T, *mut T);
+
+impl<T: Float> Pass<T> for ScaledPowers<T> {
+    #[inline(always)]
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { write(read::<T, V>(self.0.add(at), lanes).exp().mul(V::splat(self.1)), self.2.add(at), lanes) }
     }
 }
 
@@ -107,26 +116,54 @@ unsafe impl<T: Float, const LOG: bool> Work<T> for Forward<'_, T, LOG> {
         if (1..=NARROW).contains(&width) {
             return narrow_rows::<T, V, LOG>(width, x, y);
         }
-        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+        let (rows, x, y) = (y.len() / width, x.as_ptr(), y.as_mut_ptr());
+        // SAFETY: there are so many rows of `width` elements.
+        unsafe {
             // A NaN may be passed over here; it comes back through the exponentials.
-            // SAFETY: a row has `width` elements.
-            let (top, sum) = unsafe {
-                let top = lanes::maximum::<T, V>(width, x.as_ptr());
-                lanes::exponentials::<T, V>(x, top, y);
-                (top, sums::<T, V, 1>(width, Sum(y.as_ptr()))[0])
-            };
-            if LOG {
-                let log = sum.ln();
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y = x - top - log;
+            let mut top = lanes::maximum::<T, V>(width, x);
+            for row in 0..rows {
+                let (x_row, y_row) = (x.add(row * width), y.add(row * width));
+                let powers = Powers { x: x_row, shift: top, to: if LOG { None } else { Some(y_row) } };
+                let [sum] = sums::<T, V, 1>(width, powers);
+                // The next row's maximum is looked for while this one's sum is folded.
+                let next = lanes::maximum::<T, V>(width, x.add((row + 1).min(rows - 1) * width));
+                if LOG {
+                    pass::<T, V>(width, Shifted { x: x_row, by: [top, sum.ln()], to: y_row });
+                } else {
+                    pass::<T, V>(width, Scaled(y_row, T::ONE / sum));
                 }
-            } else {
-                let scale = T::ONE / sum;
-                for y in y {
-                    *y = *y * scale;
-                }
+                top = next;
             }
         }
+    }
+}
+
+/// `to = x − by₀ − by₁`.
+struct Shifted<T> {
+    x: *const T,
+    by: [T; 2],
+    to: *mut T,
+}
+
+impl<T: Float> Pass<T> for Shifted<T> {
+    #[inline(always)]
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let less = read::<T, V>(self.x.add(at), lanes).sub(V::splat(self.by[0]));
+            write(less.sub(V::splat(self.by[1])), self.to.add(at), lanes);
+        }
+    }
+}
+
+/// Elements become so many times themselves.
+struct Scaled<T>(*mut T, T);
+
+impl<T: Float> Pass<T> for Scaled<T> {
+    #[inline(always)]
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { write(read::<T, V>(self.0.add(at), lanes).mul(V::splat(self.1)), self.0.add(at), lanes) }
     }
 }
 
@@ -191,25 +228,35 @@ unsafe impl<T: Float, const LOG: bool> Work<T> for Backward<'_, T, LOG> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
         let Backward { width, y, gy, gx } = self;
-        for ((y, gy), gx) in y.chunks_exact(width).zip(gy.chunks_exact(width)).zip(gx.chunks_exact_mut(width)) {
-            // SAFETY: a row has `width` elements.
-            let [sum] = unsafe {
-                if LOG {
-                    sums::<T, V, 1>(width, Sum(gy.as_ptr()))
-                } else {
-                    sums::<T, V, 1>(width, Dot(y.as_ptr(), gy.as_ptr()))
-                }
-            };
-            if LOG {
-                lanes::exponentials::<T, V>(y, T::ZERO, gx);
-                for (gx, &g) in gx.iter_mut().zip(gy) {
-                    *gx = g - *gx * sum;
-                }
-            } else {
-                for ((gx, &y), &g) in gx.iter_mut().zip(y).zip(gy) {
-                    *gx = y * (g - sum);
-                }
+        let (rows, y, gy, gx) = (gx.len() / width, y.as_ptr(), gy.as_ptr(), gx.as_mut_ptr());
+        // SAFETY: there are so many rows of `width` elements.
+        unsafe {
+            for row in 0..rows {
+                let (y, gy, gx) = (y.add(row * width), gy.add(row * width), gx.add(row * width));
+                let [sum] = if LOG { sums::<T, V, 1>(width, Sum(gy)) } else { sums::<T, V, 1>(width, Dot(y, gy)) };
+                pass::<T, V>(width, Slope::<T, LOG> { y, gy, gx, sum });
             }
+        }
+    }
+}
+
+/// The gradients of a row, whose sum is known.
+struct Slope<T, const LOG: bool> {
+    y: *const T,
+    gy: *const T,
+    gx: *mut T,
+    sum: T,
+}
+
+impl<T: Float, const LOG: bool> Pass<T> for Slope<T, LOG> {
+    #[inline(always)]
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (y, g) = (read::<T, V>(self.y.add(at), lanes), read::<T, V>(self.gy.add(at), lanes));
+            let sum = V::splat(self.sum);
+            let slope = if LOG { g.sub(y.exp().mul(sum)) } else { y.mul(g.sub(sum)) };
+            write(slope, self.gx.add(at), lanes);
         }
     }
 }

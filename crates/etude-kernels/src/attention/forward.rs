@@ -4,7 +4,7 @@ use super::tile::{Product, Right, Tile, cut, exponentials, packed};
 use super::{Attention, AttentionSizes, Heads, KEYS, QUERIES};
 use crate::Float;
 use crate::cpu::{self, TileShape, Vector, Work};
-use crate::lanes::{self, Sum, exp};
+use crate::lanes::{self, exp};
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel};
 
@@ -113,8 +113,7 @@ unsafe impl<T: Float> Work<T> for Softmax<T> {
                 let new = if largest > *top { largest } else { *top };
                 // Where nothing could be seen so far, there is nothing to subtract.
                 let shift = if new == T::NEG_INFINITY { T::ZERO } else { new };
-                exponentials::<T, V>(line, limit, shift, self.tile.keys.len());
-                let here = lanes::sums::<T, V, 1>(limit, Sum(line))[0];
+                let here = exponentials::<T, V>(line, limit, shift, self.tile.keys.len());
                 let before = if *top == new { T::ONE } else { exp::<T, V>(*top - shift) };
                 if self.tile.keys.start > 0 && before != T::ONE {
                     for e in 0..self.values {

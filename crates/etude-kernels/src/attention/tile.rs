@@ -3,7 +3,7 @@
 use super::Attention;
 use crate::Float;
 use crate::cpu::{TileShape, Vector, caches};
-use crate::lanes::{SIDE, exp};
+use crate::lanes::{self, Powers};
 use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use std::ops::Range;
@@ -179,17 +179,17 @@ impl<T: Float> Tile<T> {
     }
 }
 
-/// Scores of the keys before `limit` become `exp(score − shift)`, those of the others up to `keys` become 0.
+/// Scores of the keys before `limit` become `exp(score − shift)`, those of the others up to `keys` become 0. Returns the sum.
 ///
 /// # Safety
-/// `line` must hold whole vectors of so many keys.
+/// `line` must hold so many keys, and `limit` be no more; the machine must have `V`.
 #[inline(always)]
-pub(super) unsafe fn exponentials<T: Float, V: Vector<T>>(line: *mut T, limit: usize, shift: T, keys: usize) {
+pub(super) unsafe fn exponentials<T: Float, V: Vector<T>>(line: *mut T, limit: usize, shift: T, keys: usize) -> T {
     // SAFETY: the caller's promise.
-    let line = unsafe { std::slice::from_raw_parts_mut(line, keys.next_multiple_of(SIDE)) };
-    let whole = limit.next_multiple_of(SIDE);
-    for block in line[..whole].as_chunks_mut::<SIDE>().0 {
-        block.iter_mut().for_each(|score| *score = exp::<T, V>(*score - shift));
+    unsafe {
+        let powers = Powers { x: line.cast_const(), shift, to: Some(line) };
+        let [sum] = lanes::sums::<T, V, 1>(limit, powers);
+        std::slice::from_raw_parts_mut(line.add(limit), keys - limit).fill(T::ZERO);
+        sum
     }
-    line[limit..keys.max(whole)].fill(T::ZERO);
 }

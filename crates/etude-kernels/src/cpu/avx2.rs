@@ -25,6 +25,18 @@ impl<T: Float> Avx2<T> {
     const SINGLE: bool = matches!(T::DTYPE, DType::F32);
 }
 
+/// The mask of the first `count` lanes.
+///
+/// # Safety
+/// The machine must have AVX2.
+#[inline(always)]
+unsafe fn first<T>(count: usize) -> __m256i {
+    const MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let words = (count * size_of::<T>() / 4).min(8);
+    // SAFETY: the mask's eight words lie inside the table.
+    unsafe { _mm256_loadu_si256(MASK.as_ptr().add(8 - words).cast()) }
+}
+
 impl<T: Float> Vector<T> for Avx2<T> {
     const LANES: usize = 32 / size_of::<T>();
     // Twelve sums hide the latency of a multiply-add and leave room for the operands in sixteen registers.
@@ -48,14 +60,8 @@ impl<T: Float> Vector<T> for Avx2<T> {
     }
     #[inline(always)]
     unsafe fn load_part(from: *const T, count: usize) -> Self {
-        const MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
-        let words = count.min(Self::LANES) * size_of::<T>() / 4;
-        // SAFETY: the mask's eight words lie inside the table; words that are masked out are not read.
-        let bits = unsafe {
-            let mask = _mm256_loadu_si256(MASK.as_ptr().add(8 - words).cast());
-            _mm256_maskload_ps(from.cast(), mask)
-        };
-        Avx2(bits, PhantomData)
+        // SAFETY: words that are masked out are not read.
+        Avx2(unsafe { _mm256_maskload_ps(from.cast(), first::<T>(count)) }, PhantomData)
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut T) {
@@ -152,6 +158,22 @@ impl<T: Float> Vector<T> for Avx2<T> {
             }
         };
         Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn larger(self, other: Self) -> Self {
+        // SAFETY: the machine has AVX2 and FMA.
+        let bits = unsafe {
+            match Self::SINGLE {
+                true => _mm256_max_ps(other.0, self.0),
+                false => _mm256_castpd_ps(_mm256_max_pd(_mm256_castps_pd(other.0), _mm256_castps_pd(self.0))),
+            }
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
+    unsafe fn first(self, count: usize) -> Self {
+        // SAFETY: the machine has AVX2 and FMA.
+        Avx2(unsafe { _mm256_and_ps(self.0, _mm256_castsi256_ps(first::<T>(count))) }, PhantomData)
     }
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {

@@ -1,6 +1,7 @@
 //! AVX-512: thirty-two registers of 512 bits, and masks that make tails cheap.
 
 use super::{Vector, Work};
+use crate::math::exponential;
 use std::arch::x86_64::*;
 
 /// Does `work` with AVX-512.
@@ -87,6 +88,38 @@ impl Vector<f32> for Avx512 {
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
             _mm512_mask_mov_ps(_mm512_max_ps(self.0, other.0), nan, self.0)
         })
+    }
+    #[inline(always)]
+    unsafe fn larger(self, other: Self) -> Self {
+        // SAFETY: the machine has AVX-512.
+        Avx512(unsafe { _mm512_max_ps(other.0, self.0) })
+    }
+    #[inline(always)]
+    unsafe fn first(self, count: usize) -> Self {
+        // SAFETY: the machine has AVX-512.
+        Avx512(unsafe { _mm512_maskz_mov_ps(first(count), self.0) })
+    }
+    // The steps of `math::exp`. Scaling rounds once, as its two factors do, and takes the exponent as a float; what
+    // vanishes is masked there, so that nothing has to be kept from the steps before.
+    #[inline(always)]
+    unsafe fn exp(self) -> Self {
+        // SAFETY: the machine has AVX-512.
+        unsafe {
+            let is_seen = _mm512_cmp_ps_mask::<_CMP_NLT_US>(self.0, _mm512_set1_ps(exponential::VANISHES));
+            // Where either is NaN, the instruction gives its second operand.
+            let x = _mm512_min_ps(_mm512_set1_ps(exponential::OVERFLOWS), self.0);
+            let round = _mm512_set1_ps(exponential::ROUND);
+            let count = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E), round), round);
+            let r = _mm512_fmadd_ps(count, _mm512_set1_ps(-exponential::LN2_HIGH), x);
+            let r = _mm512_fmadd_ps(count, _mm512_set1_ps(-exponential::LN2_LOW), r);
+            let [.., last] = exponential::EXP;
+            let mut sum = _mm512_set1_ps(last);
+            for coefficient in exponential::EXP.into_iter().rev().skip(1) {
+                sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(coefficient));
+            }
+            let power = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), sum, r), _mm512_set1_ps(1.0));
+            Avx512(_mm512_maskz_scalef_ps(is_seen, power, count))
+        }
     }
     #[inline(always)]
     unsafe fn sqrt(self) -> Self {

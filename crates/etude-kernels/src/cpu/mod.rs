@@ -363,6 +363,16 @@ mod tests {
                     max.store(target.as_mut_ptr());
                     assert!(target[..V::LANES].iter().all(|lane| lane.is_nan()));
                 }
+                a.larger(V::splat(lane)).store(target.as_mut_ptr());
+                for i in 0..V::LANES {
+                    assert_eq!(target[i].to_f64(), (i + 3).max(5) as f64);
+                }
+                for count in 0..=V::LANES {
+                    a.first(count).store(target.as_mut_ptr());
+                    for i in 0..V::LANES {
+                        assert_eq!(target[i].to_f64(), if i < count { (i + 3) as f64 } else { 0.0 });
+                    }
+                }
                 let lanes = V::LANES as f64;
                 assert_eq!(a.sum().to_f64(), 3.0 * lanes + lanes * (lanes - 1.0) / 2.0);
                 assert_eq!(a.largest().to_f64(), lanes + 2.0);
@@ -372,6 +382,38 @@ mod tests {
             assert_eq!(shape, TileShape { rows: V::ROWS, columns: 2 * V::LANES, lanes: V::LANES });
             assert!(shape.columns <= TileShape::MAX_COLUMNS && shape.lanes <= TileShape::MAX_LANES);
         }
+    }
+
+    struct Exponentials<'a>(&'a [f32], &'a mut [f32]);
+    // SAFETY: inlined, as required.
+    unsafe impl Work<f32> for Exponentials<'_> {
+        #[inline(always)]
+        unsafe fn run<V: Vector<f32>>(self) {
+            for (x, y) in self.0.chunks_exact(V::LANES).zip(self.1.chunks_exact_mut(V::LANES)) {
+                // SAFETY: a chunk is a vector.
+                unsafe { V::load(x.as_ptr()).exp().store(y.as_mut_ptr()) };
+            }
+        }
+    }
+
+    #[test]
+    fn exponentials_are_those_of_math_to_the_bit() {
+        // All of 2³² were compared once; here every 4099th, and what lies around the bounds.
+        let around = |x: f32| (0..64).map(move |i| f32::from_bits(x.to_bits() - 32 + i));
+        let mut x: Vec<f32> = (0..=u32::MAX).step_by(4099).map(f32::from_bits).collect();
+        x.extend([-103.98, -103.972, -87.34, -0.34657, 0.34657, 88.72, 89.0].into_iter().flat_map(around));
+        x.extend([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]);
+        x.resize(x.len().next_multiple_of(TileShape::MAX_LANES), -1.0);
+        forced::on_each_set(|set| {
+            let mut y = vec![9.0; x.len()];
+            // SAFETY: the work holds slices alone.
+            unsafe { run(Exponentials(&x, &mut y)) };
+            for (&x, y) in x.iter().zip(y) {
+                let fused = set != InstructionSet::Scalar;
+                let expected = if fused { crate::math::exp::<true>(x) } else { crate::math::exp::<false>(x) };
+                assert!(y.to_bits() == expected.to_bits() || y.is_nan() && expected.is_nan(), "{set} {x} {y}");
+            }
+        });
     }
 
     #[test]

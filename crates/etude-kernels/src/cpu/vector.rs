@@ -1,7 +1,7 @@
 //! What a kernel may ask of a vector, and how it is compiled for each kind.
 
 use super::{InstructionSet, TileShape};
-use crate::Float;
+use crate::{Float, lanes};
 
 /// A vector of `T`.
 ///
@@ -37,6 +37,35 @@ pub trait Vector<T: Float>: Copy {
     unsafe fn div(self, other: Self) -> Self;
     /// The larger of the two in each lane; NaN where either is NaN.
     unsafe fn max(self, other: Self) -> Self;
+    /// As `max`, but where either is NaN, any of the two: what a machine does in one step.
+    #[inline(always)]
+    unsafe fn larger(self, other: Self) -> Self {
+        // SAFETY: the machine has `Self`'s instruction set.
+        unsafe { self.max(other) }
+    }
+    /// The first `count` lanes, at most `LANES`; zero in the others.
+    #[inline(always)]
+    unsafe fn first(self, count: usize) -> Self {
+        let mut lanes = [T::ZERO; TileShape::MAX_LANES];
+        // SAFETY: there is room for all lanes.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            Self::load_part(lanes.as_ptr(), count)
+        }
+    }
+    /// Lanewise `eˣ`: for f32 [`crate::math::exp`], to the bit.
+    #[inline(always)]
+    unsafe fn exp(self) -> Self {
+        let mut lanes = [T::ZERO; TileShape::MAX_LANES];
+        // SAFETY: there is room for all lanes.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            for lane in &mut lanes[..Self::LANES] {
+                *lane = lanes::exp::<T, Self>(*lane);
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
     /// Lanewise square root.
     unsafe fn sqrt(self) -> Self;
     /// The sum of all lanes, folded in halves.

@@ -199,7 +199,8 @@ unsafe impl<T: Float> Work<T> for Right<T> {
                 while column != 1 && step == 1 && done + V::LANES <= depth {
                     // Columns that are missing are copies of the last: nobody reads what becomes of them.
                     for first in (0..rest).step_by(V::LANES) {
-                        let row = |i: usize| from.wrapping_offset((first + i).min(rest - 1) as isize * column).add(done);
+                        let row =
+                            |i: usize| from.wrapping_offset((first + i).min(rest - 1) as isize * column).add(done);
                         V::transpose(row, to.add(done * wide + first), wide);
                     }
                     done += V::LANES;

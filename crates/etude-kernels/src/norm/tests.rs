@@ -1,6 +1,7 @@
-//! Tests of `norm.rs`, against plain loops in f64 and two-sided differences.
+//! Tests of the norms, against plain loops in f64 and two-sided differences.
 
 use super::*;
+use crate::Float;
 use crate::random::testing::{normals, normals_f32, on_any_threads};
 
 fn widen(x: &[f32]) -> Vec<f64> {

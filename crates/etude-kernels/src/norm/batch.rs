@@ -1,190 +1,13 @@
-//! Layer normalisation (Ba et al., 2016) and batch normalisation (Ioffe and Szegedy, 2015), forward and backward.
-//!
-//! Batch normalisation reads `[batch, channels, spatial]`. Its sums are made in f64 of differences from a centre, so that
+//! Batch normalisation. It reads `[batch, channels, spatial]`; its sums are made in f64 of differences from a centre, so that
 //! a mean far larger than the deviation costs no digits.
 
+use super::{TASK, part};
 use crate::Float;
-use crate::cpu::{self, Vector, Work, has_avx2};
-use crate::lanes::{Deviations, Moments, Sum, sums};
+use crate::cpu::has_avx2;
 use crate::threads::{SendPointer, parallel};
 
-/// Elements a task handles at least, where there are that many.
-const TASK: usize = 1 << 14;
 /// Partial sums of a contiguous run.
 const LANES: usize = 8;
-
-/// Mean and `1/√(variance + epsilon)`, of the biased variance, of each row of `[rows, width]`.
-pub fn layer_norm_statistics<T: Float>(
-    rows: usize,
-    width: usize,
-    epsilon: f64,
-    x: &[T],
-    mean: &mut [T],
-    inverse_std: &mut [T],
-) {
-    (T::floats().norm_layer_norm_statistics)(rows, width, epsilon, x, mean, inverse_std)
-}
-
-/// The body of [`layer_norm_statistics`], compiled once for each type in this crate.
-pub(crate) fn layer_norm_statistics_body<T: Float>(
-    rows: usize,
-    width: usize,
-    epsilon: f64,
-    x: &[T],
-    mean: &mut [T],
-    inverse_std: &mut [T],
-) {
-    assert!(x.len() == rows * width, "x is [rows, width]");
-    assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
-    let each = (TASK / width.max(1)).max(1);
-    let outs = [mean, inverse_std].map(|out| SendPointer(out.as_mut_ptr()));
-    parallel(rows.div_ceil(each), |task| {
-        let (first, count) = (task * each, each.min(rows - task * each));
-        // SAFETY: each task has rows of its own, which lie inside the outputs by the asserts above.
-        let [mean, inverse_std] = unsafe { [part(&outs[0], first, count), part(&outs[1], first, count)] };
-        let x = &x[first * width..][..count * width];
-        // SAFETY: the slices are rows of `width` and numbers for as many rows.
-        unsafe { cpu::run(RowStatistics { width, epsilon, x, mean, inverse_std }) };
-    });
-}
-
-/// The statistics of some rows.
-struct RowStatistics<'a, T> {
-    width: usize,
-    epsilon: f64,
-    x: &'a [T],
-    mean: &'a mut [T],
-    inverse_std: &'a mut [T],
-}
-
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for RowStatistics<'_, T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        let RowStatistics { width, epsilon, x, mean, inverse_std } = self;
-        let per_element = T::from_f64(1.0 / width as f64);
-        for r in 0..mean.len() {
-            let x = x[r * width..][..width].as_ptr();
-            // The second pass also corrects the rounding of the first pass's mean.
-            // SAFETY: a row has `width` elements.
-            let (rough, [sum, squares]) = unsafe {
-                let rough = sums::<T, V, 1>(width, Sum(x))[0] * per_element;
-                (rough, sums::<T, V, 2>(width, Deviations(x, rough)))
-            };
-            let shift = sum * per_element;
-            let variance = squares * per_element - shift * shift;
-            let variance = if variance < T::ZERO { T::ZERO } else { variance };
-            (mean[r], inverse_std[r]) = (rough + shift, T::ONE / (variance + T::from_f64(epsilon)).sqrt());
-        }
-    }
-}
-
-/// The gradients of `(x − mean)/√(variance + epsilon)·gamma + beta` by row, from x and [`layer_norm_statistics`].
-///
-/// With `x̂ = (x − mean)·inverse_std` and `g = gy·gamma`: `gx = inverse_std·(g − mean(g) − x̂·mean(g·x̂))`,
-/// `ggamma = Σ_rows gy·x̂`, `gbeta = Σ_rows gy`, both `[width]`. Row sums are made in blocks that depend on sizes alone.
-pub fn layer_norm_backward<T: Float>(
-    rows: usize,
-    width: usize,
-    x: &[T],
-    gamma: Option<&[T]>,
-    mean: &[T],
-    inverse_std: &[T],
-    gy: &[T],
-    gx: &mut [T],
-    ggamma: &mut [T],
-    gbeta: &mut [T],
-) {
-    (T::floats().norm_layer_norm_backward)(rows, width, x, gamma, mean, inverse_std, gy, gx, ggamma, gbeta)
-}
-
-/// The body of [`layer_norm_backward`], compiled once for each type in this crate.
-pub(crate) fn layer_norm_backward_body<T: Float>(
-    rows: usize,
-    width: usize,
-    x: &[T],
-    gamma: Option<&[T]>,
-    mean: &[T],
-    inverse_std: &[T],
-    gy: &[T],
-    gx: &mut [T],
-    ggamma: &mut [T],
-    gbeta: &mut [T],
-) {
-    let length = rows * width;
-    assert!(x.len() == length && gy.len() == length && gx.len() == length, "x, gy and gx are [rows, width]");
-    assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
-    assert!(ggamma.len() == width && gbeta.len() == width, "ggamma and gbeta are [width]");
-    assert!(gamma.is_none_or(|gamma| gamma.len() == width), "gamma is [width]");
-    // At most 64 blocks, whose sums are then added in order.
-    let each = (TASK / width.max(1)).max(rows.div_ceil(64)).max(1);
-    let blocks = rows.div_ceil(each);
-    let mut partial = vec![T::ZERO; blocks * 2 * width];
-    let (gx_base, partial_base) = (SendPointer(gx.as_mut_ptr()), SendPointer(partial.as_mut_ptr()));
-    parallel(blocks, |block| {
-        let (first, count) = (block * each, each.min(rows - block * each));
-        let range = first * width..(first + count) * width;
-        // SAFETY: each task has rows of `gx` and a row of `partial` of its own, inside them by their sizes.
-        let (gx, partial) =
-            unsafe { (part(&gx_base, range.start, range.len()), part(&partial_base, block * 2 * width, 2 * width)) };
-        let (x, gy, statistics) = (&x[range.clone()], &gy[range], first..first + count);
-        let (mean, inverse_std) = (&mean[statistics.clone()], &inverse_std[statistics]);
-        // SAFETY: the slices are rows of `width` and numbers for as many rows; `partial` has two lines.
-        unsafe { cpu::run(RowGradients { width, x, gamma, mean, inverse_std, gy, gx, partial }) };
-    });
-    ggamma.fill(T::ZERO);
-    gbeta.fill(T::ZERO);
-    for block in 0..blocks {
-        let (gammas, betas) = partial[block * 2 * width..][..2 * width].split_at(width);
-        ggamma.iter_mut().zip(gammas).for_each(|(sum, &value)| *sum += value);
-        gbeta.iter_mut().zip(betas).for_each(|(sum, &value)| *sum += value);
-    }
-}
-
-/// The gradients of some rows; adds those of gamma and beta to the two halves of `partial`.
-struct RowGradients<'a, T> {
-    width: usize,
-    x: &'a [T],
-    gamma: Option<&'a [T]>,
-    mean: &'a [T],
-    inverse_std: &'a [T],
-    gy: &'a [T],
-    gx: &'a mut [T],
-    partial: &'a mut [T],
-}
-
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for RowGradients<'_, T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        let RowGradients { width, x, gamma, mean, inverse_std, gy, gx, partial } = self;
-        let (ggamma, gbeta) = partial.split_at_mut(width);
-        let gbeta = &mut gbeta[..width];
-        let per_element = T::from_f64(1.0 / width as f64);
-        for r in 0..mean.len() {
-            let (x, gy, gx) = (&x[r * width..][..width], &gy[r * width..][..width], &mut gx[r * width..][..width]);
-            let (centre, inverse) = (mean[r], inverse_std[r]);
-            // gx holds g for the later loops.
-            match gamma {
-                Some(gamma) => {
-                    let gamma = &gamma[..width];
-                    (0..width).for_each(|i| gx[i] = gy[i] * gamma[i]);
-                }
-                None => gx.copy_from_slice(gy),
-            }
-            for i in 0..width {
-                ggamma[i] += gy[i] * ((x[i] - centre) * inverse);
-                gbeta[i] += gy[i];
-            }
-            // SAFETY: a row has `width` elements.
-            let [plain, weighted] = unsafe { sums::<T, V, 2>(width, Moments(gx.as_ptr(), x.as_ptr(), centre)) };
-            let (plain, slope) = (plain * per_element, weighted * inverse * inverse * per_element);
-            for i in 0..width {
-                gx[i] = inverse * (gx[i] - plain - (x[i] - centre) * slope);
-            }
-        }
-    }
-}
 
 /// Mean and biased variance, `Σ(x − mean)²/n`, of each channel of `[batch, channels, spatial]`; NaN where n is 0.
 pub fn batch_norm_statistics<T: Float>(
@@ -304,6 +127,10 @@ struct Line<T> {
 /// Columns that are summed side by side, and the length from which runs are summed on their own: shorter ones are read
 /// row by row, because memory is slow at short pieces.
 const BAND: usize = 128;
+/// Rows of short runs that are added one after the other to sums read once.
+const DEEP: usize = 4;
+/// Runs of so many elements are worth a loop of their own where nothing is summed.
+const OWN: usize = 16;
 
 impl Layout {
     fn new(batch: usize, channels: usize, spatial: usize, length: usize) -> Layout {
@@ -343,18 +170,21 @@ impl Layout {
                 unsafe { sums_avx2::<T, GRADIENT>(self, x, g, centres, rows, left, out) };
                 return;
             }
-            self.sums_of::<T, GRADIENT>(x, g, centres, rows, left, out);
+            self.sums_of::<T, GRADIENT, false>(x, g, centres, rows, left, out);
         });
-        for (at, sums) in partial.iter().enumerate() {
-            let c = at % columns * self.channels / columns;
-            totals[c][0] += sums[0];
-            totals[c][1] += sums[1];
+        for block in partial.chunks_exact(columns) {
+            for (total, sums) in totals.iter_mut().zip(block.chunks_exact(columns / self.channels)) {
+                for sums in sums {
+                    total[0] += sums[0];
+                    total[1] += sums[1];
+                }
+            }
         }
         totals
     }
 
     #[inline(always)]
-    fn sums_of<T: Float, const GRADIENT: bool>(
+    fn sums_of<T: Float, const GRADIENT: bool, const FUSED: bool>(
         &self,
         x: &[T],
         g: &[T],
@@ -363,11 +193,6 @@ impl Layout {
         left: usize,
         out: &mut [[f64; 2]],
     ) {
-        let terms = |x: T, g: T, centre: f64| {
-            let d = x.to_f64() - centre;
-            let w = if GRADIENT { g.to_f64() } else { d };
-            (w, w * d)
-        };
         if self.long_runs() {
             let (mut plain, mut weighted) = ([0.0; LANES], [0.0; LANES]);
             let centre = centres[left];
@@ -377,13 +202,13 @@ impl Layout {
                 let (gs, g_rest) = g[start..][..self.spatial].as_chunks::<LANES>();
                 for (x, g) in xs.iter().zip(gs) {
                     for j in 0..LANES {
-                        let (w, product) = terms(x[j], g[j], centre);
+                        let (w, product) = terms::<T, GRADIENT, FUSED>(x[j], g[j], centre);
                         plain[j] += w;
                         weighted[j] += product;
                     }
                 }
                 for j in 0..x_rest.len() {
-                    let (w, product) = terms(x_rest[j], g_rest[j], centre);
+                    let (w, product) = terms::<T, GRADIENT, FUSED>(x_rest[j], g_rest[j], centre);
                     plain[j] += w;
                     weighted[j] += product;
                 }
@@ -392,18 +217,27 @@ impl Layout {
             return;
         }
         let (columns, width) = (self.channels * self.spatial, out.len());
-        let (mut plain, mut weighted, mut middle) = ([0.0; BAND], [0.0; BAND], [0.0; BAND]);
-        (0..width).for_each(|j| middle[j] = centres[(left + j) / self.spatial]);
-        assert!(width <= BAND);
-        for row in rows {
-            let (x, g) = (&x[row * columns + left..][..width], &g[row * columns + left..][..width]);
-            for j in 0..width {
-                let (w, product) = terms(x[j], g[j], middle[j]);
-                plain[j] += w;
-                weighted[j] += product;
+        let (mut sums, mut middle) = ([[0.0; BAND]; 2], [0.0; BAND]);
+        let (mut channel, mut place) = (left / self.spatial, left % self.spatial);
+        for middle in &mut middle[..width] {
+            *middle = centres[channel];
+            place += 1;
+            if place == self.spatial {
+                (channel, place) = (channel + 1, 0);
             }
         }
-        (0..width).for_each(|j| out[j] = [plain[j], weighted[j]]);
+        let mut row = rows.start;
+        while row < rows.end {
+            let start = row * columns + left;
+            if row + DEEP <= rows.end {
+                add_rows::<T, GRADIENT, FUSED, DEEP>(&x[start..], &g[start..], columns, &middle[..width], &mut sums);
+                row += DEEP;
+            } else {
+                add_rows::<T, GRADIENT, FUSED, 1>(&x[start..], &g[start..], columns, &middle[..width], &mut sums);
+                row += 1;
+            }
+        }
+        (0..width).for_each(|j| out[j] = [sums[0][j], sums[1][j]]);
     }
 
     /// `out = (x − centre)·slope + offset + g·weight` with each channel's line.
@@ -411,13 +245,17 @@ impl Layout {
         if x.is_empty() {
             return;
         }
-        // Short runs: one line for each column.
-        let spread = |pick: fn(&Line<T>) -> T| -> Vec<T> {
-            lines.iter().flat_map(|line| std::iter::repeat_n(pick(line), self.spatial)).collect()
+        // The shortest runs: one line for each column.
+        let spread = |pick: fn(&Line<T>) -> T| {
+            let mut columns = vec![T::ZERO; self.channels * self.spatial];
+            let runs = columns.chunks_exact_mut(self.spatial);
+            runs.zip(lines).for_each(|(run, line)| run.fill(pick(line)));
+            columns
         };
-        let columns = (!self.long_runs())
-            .then(|| [spread(|l| l.centre), spread(|l| l.slope), spread(|l| l.weight), spread(|l| l.offset)]);
-        let run = if self.long_runs() { self.spatial } else { self.channels * self.spatial };
+        let own = self.spatial >= OWN;
+        let columns =
+            (!own).then(|| [spread(|l| l.centre), spread(|l| l.slope), spread(|l| l.weight), spread(|l| l.offset)]);
+        let run = if own { self.spatial } else { self.channels * self.spatial };
         let each = (TASK / run).max(1) * run;
         crate::threads::parallel_chunks(out, each, |task, out| {
             let (x, g) = (&x[task * each..][..out.len()], &g[task * each..][..out.len()]);
@@ -433,6 +271,43 @@ impl Layout {
     }
 }
 
+/// What an element adds to a channel's sums. `FUSED` is for code compiled for fused multiply-add: where additions have units
+/// of their own, these have enough to do, and once x less the centre is the same to the bit.
+#[inline(always)]
+fn terms<T: Float, const GRADIENT: bool, const FUSED: bool>(x: T, g: T, centre: f64) -> (f64, f64) {
+    let d = if FUSED { x.to_f64().mul_add(1.0, -centre) } else { x.to_f64() - centre };
+    let w = if GRADIENT { g.to_f64() } else { d };
+    (w, w * d)
+}
+
+/// Adds `R` rows, which lie `apart`, to the sums of their columns, one after the other.
+#[inline(always)]
+fn add_rows<T: Float, const GRADIENT: bool, const FUSED: bool, const R: usize>(
+    x: &[T],
+    g: &[T],
+    apart: usize,
+    middle: &[f64],
+    sums: &mut [[f64; BAND]; 2],
+) {
+    let width = middle.len();
+    let (mut xs, mut gs) = ([x; R], [g; R]);
+    for row in 0..R {
+        xs[row] = &x[row * apart..][..width];
+        gs[row] = &g[row * apart..][..width];
+    }
+    let [plain, weighted] = sums;
+    let (plain, weighted) = (&mut plain[..width], &mut weighted[..width]);
+    for j in 0..width {
+        let (mut sum, mut product) = (plain[j], weighted[j]);
+        for row in 0..R {
+            let (w, term) = terms::<T, GRADIENT, FUSED>(xs[row][j], gs[row][j], middle[j]);
+            sum += w;
+            product += term;
+        }
+        (plain[j], weighted[j]) = (sum, product);
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn sums_avx2<T: Float, const GRADIENT: bool>(
@@ -444,7 +319,7 @@ fn sums_avx2<T: Float, const GRADIENT: bool>(
     left: usize,
     out: &mut [[f64; 2]],
 ) {
-    layout.sums_of::<T, GRADIENT>(x, g, centres, rows, left, out);
+    layout.sums_of::<T, GRADIENT, true>(x, g, centres, rows, left, out);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -487,16 +362,3 @@ fn apply_runs<T: Float>(
         }
     }
 }
-
-/// Elements `start..start + length` of an output that several tasks write.
-///
-/// # Safety
-/// They must lie inside the output, and nobody else may use them while the slice lives.
-unsafe fn part<'a, T>(base: &SendPointer<T>, start: usize, length: usize) -> &'a mut [T] {
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts_mut(base.at(start), length) }
-}
-
-#[cfg(test)]
-#[path = "norm_tests.rs"]
-mod tests;
