@@ -9,6 +9,7 @@ pub mod channels;
 mod depthwise;
 mod direct;
 mod image;
+mod pointwise;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -264,6 +265,9 @@ pub(crate) fn weight_gradient_body<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T]
     }
     if depthwise::suits(g) {
         return depthwise::weight_gradient(g, x, gy, gw);
+    }
+    if pointwise::suits(g) {
+        return pointwise::gradient(g, x, gy, gw);
     }
     weight::gradient(g, x, gy, gw);
 }
