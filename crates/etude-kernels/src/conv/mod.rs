@@ -6,8 +6,10 @@
 //! multiplications in f32 (`winograd`).
 
 pub mod channels;
+mod depthwise;
 mod direct;
 mod image;
+mod pointwise;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -143,6 +145,9 @@ pub(crate) fn forward_body<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut
 
 /// [`forward`] as plain sums.
 fn plain_forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
+    if depthwise::suits(g) {
+        return depthwise::forward(g, x, w, y);
+    }
     let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let shift = |axis: usize, k: usize| (k * g.dilation[axis]) as isize - g.padding[axis] as isize;
     let sweep = Sweep {
@@ -192,6 +197,9 @@ pub(crate) fn input_gradient_body<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T],
 
 /// [`input_gradient`] as plain sums.
 fn plain_input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
+    if depthwise::suits_input_gradient(g) {
+        return depthwise::input_gradient(g, gy, w, gx);
+    }
     let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let (mut classes, mut all) = (vec![], true);
     for z in 0..g.stride[0].min(g.input[0]) {
@@ -254,6 +262,12 @@ pub(crate) fn weight_gradient_body<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T]
     g.check(x.len(), gw.len(), gy.len());
     if is_winograd::<T>(g) {
         return winograd::weight_gradient(g, cast_slice(x), cast_slice(gy), cast_slice_mut(gw));
+    }
+    if depthwise::suits(g) {
+        return depthwise::weight_gradient(g, x, gy, gw);
+    }
+    if pointwise::suits(g) {
+        return pointwise::gradient(g, x, gy, gw);
     }
     weight::gradient(g, x, gy, gw);
 }

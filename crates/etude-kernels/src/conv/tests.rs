@@ -49,15 +49,20 @@ fn check<T: Float>(g: &ConvGeometry) {
     let x: Vec<T> = (0..g.input_size()).map(value).collect();
     let w: Vec<T> = (0..g.weight_size()).map(|i| value(i + 77)).collect();
     let gy: Vec<T> = (0..g.output_size()).map(|i| value(i + 501)).collect();
-    let zero = |n: usize| vec![(0.0, 0.0); n];
+    let zero = |n: usize| vec![(0.0f64, 0.0, 0.0); n];
     let (mut y, mut gx, mut gw) = (zero(gy.len()), zero(x.len()), zero(w.len()));
     products(g, |i, j, o| {
         let (xv, wv, gv) = (x[i].to_f64(), w[j].to_f64(), gy[o].to_f64());
         for (sum, term) in [(&mut y[o], xv * wv), (&mut gx[i], gv * wv), (&mut gw[j], gv * xv)] {
-            sum.0 += term;
+            // What is rounded off is kept: a long sum in f64 would be less exact than what is tested.
+            let total = sum.0 + term;
+            sum.2 += if sum.0.abs() < term.abs() { (term - total) + sum.0 } else { (sum.0 - total) + term };
+            sum.0 = total;
             sum.1 += term.abs();
         }
     });
+    let rounded = |sums: Vec<(f64, f64, f64)>| sums.into_iter().map(|sum| (sum.0 + sum.2, sum.1)).collect::<Vec<_>>();
+    let (y, gx, gw) = (rounded(y), rounded(gx), rounded(gw));
     forced::on_each_set(|set| {
         let mut out = vec![T::from_f64(f64::NAN); y.len()];
         forward(g, &x, &w, &mut out);
@@ -154,9 +159,89 @@ fn geometries() -> Vec<ConvGeometry> {
     all
 }
 
+/// One input channel a group: every kernel with rows of its own, both strides, and what is at the borders.
+fn depthwise_geometries() -> Vec<ConvGeometry> {
+    let base = ConvGeometry {
+        groups: 5,
+        in_channels: 5,
+        out_channels: 5,
+        padding: [0, 1, 1],
+        ..plain(2, [5, 5], [9, 19], [3, 3])
+    };
+    let mut all = vec![];
+    for side in 1..=7 {
+        let square = ConvGeometry { kernel: [1, side, side], padding: [0, side / 2, side / 2], ..base };
+        all.push(square);
+        all.push(ConvGeometry { stride: [1, 2, 2], ..square });
+        all.push(ConvGeometry { stride: [1, 2, 2], padding: [0, 0, 0], input: [1, 13, 36], ..square });
+        all.push(ConvGeometry {
+            kernel: [1, side, 3],
+            padding: [0, 0, 1],
+            dilation: [1, 2, 3],
+            input: [1, 17, 21],
+            ..square
+        });
+        all.push(ConvGeometry { kernel: [1, side, 4], padding: [0, 3, 2], stride: [1, 2, 2], ..square });
+    }
+    all.extend([
+        // Planes of one column or row, and smaller than the kernel.
+        ConvGeometry { input: [1, 23, 1], ..base },
+        ConvGeometry { input: [1, 23, 1], stride: [1, 2, 2], ..base },
+        ConvGeometry { input: [1, 1, 37], ..base },
+        ConvGeometry { input: [1, 2, 3], kernel: [1, 7, 7], padding: [0, 3, 3], ..base },
+        ConvGeometry { input: [1, 3, 2], kernel: [1, 5, 5], padding: [0, 4, 5], stride: [1, 2, 2], ..base },
+        ConvGeometry { input: [1, 1, 60], kernel: [1, 1, 9], padding: [0, 0, 4], ..base },
+        ConvGeometry { input: [1, 1, 60], kernel: [1, 1, 9], padding: [0, 0, 4], stride: [1, 1, 2], ..base },
+        // Multipliers of channels, and one example.
+        ConvGeometry { batch: 1, out_channels: 10, input: [1, 7, 33], ..base },
+        ConvGeometry { batch: 1, out_channels: 15, input: [1, 8, 34], stride: [1, 2, 2], ..base },
+        ConvGeometry { out_channels: 10, kernel: [1, 3, 2], stride: [1, 2, 2], ..base },
+        // Strides that go another way.
+        ConvGeometry { stride: [1, 3, 3], ..base },
+        ConvGeometry { stride: [1, 2, 1], ..base },
+        ConvGeometry { stride: [1, 2, 2], dilation: [1, 2, 2], ..base },
+        // Many small planes in a task, several bands of a plane, and parts of the batch.
+        ConvGeometry { batch: 3, groups: 40, in_channels: 40, out_channels: 40, input: [1, 7, 7], ..base },
+        ConvGeometry { batch: 7, groups: 2, in_channels: 2, out_channels: 2, input: [1, 75, 90], ..base },
+        ConvGeometry { groups: 2, in_channels: 2, out_channels: 4, input: [1, 151, 97], stride: [1, 2, 2], ..base },
+        ConvGeometry { groups: 2, in_channels: 2, out_channels: 2, input: [1, 83, 70], dilation: [1, 3, 2], ..base },
+    ]);
+    all.iter_mut().for_each(|g| *g = sized(*g));
+    // Fewer outputs than the input has room for, and more.
+    let (plain, strided) = (all[10], all[11]);
+    for g in [plain, strided] {
+        all.push(ConvGeometry { output: [1, g.output[1] - 2, g.output[2] - 1], ..g });
+        all.push(ConvGeometry { output: [1, g.output[1] + 1, g.output[2] + 3], ..g });
+    }
+    all
+}
+
+/// Kernels of one element, whose gradients take tiles of every size, parts and pieces of planes.
+fn pointwise_geometries() -> Vec<ConvGeometry> {
+    let mut all = vec![
+        plain(3, [6, 4], [7, 11], [1, 1]),
+        plain(2, [13, 9], [3, 5], [1, 1]),
+        plain(1, [4, 3], [1, 1], [1, 1]),
+        plain(9, [16, 16], [14, 14], [1, 1]),
+        plain(1, [5, 7], [40, 41], [1, 1]),
+        plain(2, [32, 11], [25, 23], [1, 1]),
+        plain(1, [39, 41], [9, 9], [1, 1]),
+        plain(1, [61, 65], [9, 9], [1, 1]),
+        ConvGeometry { groups: 3, ..plain(2, [12, 15], [9, 9], [1, 1]) },
+        ConvGeometry { input: [3, 4, 5], ..plain(2, [7, 8], [1, 1], [1, 1]) },
+    ];
+    all.iter_mut().for_each(|g| *g = sized(*g));
+    all
+}
+
+/// All geometries of these tests.
+fn every_geometry() -> impl Iterator<Item = ConvGeometry> {
+    geometries().into_iter().chain(depthwise_geometries()).chain(pointwise_geometries())
+}
+
 #[test]
 fn forward_and_gradients_match_the_definition() {
-    for g in geometries() {
+    for g in every_geometry() {
         check::<f32>(&g);
         check::<f64>(&g);
     }
@@ -167,7 +252,7 @@ fn nothing_leaks_between_positions() {
     // An infinity reaches exactly the outputs whose windows hold it, whatever the kernels read beyond their rows.
     // Not so with Winograd, where all outputs of a tile are made of all its inputs.
     let plain = |g: &ConvGeometry| g.input_size() > 0 && g.output_size() > 0 && !winograd::is_faster(g);
-    for g in geometries().into_iter().filter(plain) {
+    for g in every_geometry().filter(plain) {
         let mut x = vec![0.5f32; g.input_size()];
         x[g.input_size() / 2] = f32::INFINITY;
         let w = vec![1.0f32; g.weight_size()];
@@ -177,17 +262,25 @@ fn nothing_leaks_between_positions() {
             reached_y[o] |= x[i].is_infinite();
             reached_w[j] |= x[i].is_infinite();
         });
-        let (mut y, mut gw) = (vec![0.0; g.output_size()], vec![0.0; g.weight_size()]);
-        forward(&g, &x, &w, &mut y);
-        weight_gradient(&g, &x, &gy, &mut gw);
-        assert!(y.iter().zip(&reached_y).all(|(v, &hit)| !v.is_nan() && v.is_infinite() == hit), "y of {g:?}");
-        assert!(gw.iter().zip(&reached_w).all(|(v, &hit)| !v.is_nan() && v.is_infinite() == hit), "gw of {g:?}");
+        forced::on_each_set(|set| {
+            let (mut y, mut gw) = (vec![0.0; g.output_size()], vec![0.0; g.weight_size()]);
+            forward(&g, &x, &w, &mut y);
+            weight_gradient(&g, &x, &gy, &mut gw);
+            assert!(
+                y.iter().zip(&reached_y).all(|(v, &hit)| !v.is_nan() && v.is_infinite() == hit),
+                "{set}: y of {g:?}"
+            );
+            assert!(
+                gw.iter().zip(&reached_w).all(|(v, &hit)| !v.is_nan() && v.is_infinite() == hit),
+                "{set}: gw of {g:?}"
+            );
+        });
     }
 }
 
 #[test]
 fn same_bits_on_any_number_of_threads() {
-    for g in geometries() {
+    for g in every_geometry() {
         let x: Vec<f32> = (0..g.input_size()).map(value).collect();
         let w: Vec<f32> = (0..g.weight_size()).map(|i| value(i + 77)).collect();
         let gy: Vec<f32> = (0..g.output_size()).map(|i| value(i + 501)).collect();

@@ -64,6 +64,18 @@ impl<T: Float> Vector<T> for Avx2<T> {
         Avx2(unsafe { _mm256_maskload_ps(from.cast(), first::<T>(count)) }, PhantomData)
     }
     #[inline(always)]
+    unsafe fn load_between(from: *const T, begin: usize, end: usize) -> Self {
+        const MASK: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let [begin, end] = [begin, end].map(|lane| lane.min(Self::LANES) * size_of::<T>() / 4);
+        // SAFETY: the masks' eight words lie inside the table; words that are masked out are not read.
+        let bits = unsafe {
+            let from_begin = _mm256_loadu_si256(MASK.as_ptr().add(8 - begin).cast());
+            let to_end = _mm256_loadu_si256(MASK.as_ptr().add(16 - end).cast());
+            _mm256_maskload_ps(from.cast(), _mm256_and_si256(from_begin, to_end))
+        };
+        Avx2(bits, PhantomData)
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut T) {
         // SAFETY: the caller's promise; the store is unaligned.
         unsafe { _mm256_storeu_ps(to.cast(), self.0) }
@@ -197,6 +209,37 @@ impl<T: Float> Vector<T> for Avx2<T> {
             }
         }
         (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
+    }
+    #[inline(always)]
+    unsafe fn deinterleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: the machine has AVX2; four doubles or eight singles lie in halves of two or four.
+        let [low, high] = unsafe {
+            let low = _mm256_permute2f128_ps::<0x20>(self.0, other.0);
+            let high = _mm256_permute2f128_ps::<0x31>(self.0, other.0);
+            match Self::SINGLE {
+                true => [_mm256_shuffle_ps::<0x88>(low, high), _mm256_shuffle_ps::<0xdd>(low, high)],
+                false => {
+                    let (low, high) = (_mm256_castps_pd(low), _mm256_castps_pd(high));
+                    [_mm256_castpd_ps(_mm256_unpacklo_pd(low, high)), _mm256_castpd_ps(_mm256_unpackhi_pd(low, high))]
+                }
+            }
+        };
+        (Avx2(low, PhantomData), Avx2(high, PhantomData))
+    }
+    #[inline(always)]
+    unsafe fn interleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: the machine has AVX2.
+        let [low, high] = unsafe {
+            let (low, high) = match Self::SINGLE {
+                true => (_mm256_unpacklo_ps(self.0, other.0), _mm256_unpackhi_ps(self.0, other.0)),
+                false => {
+                    let (a, b) = (_mm256_castps_pd(self.0), _mm256_castps_pd(other.0));
+                    (_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)), _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)))
+                }
+            };
+            [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)]
+        };
+        (Avx2(low, PhantomData), Avx2(high, PhantomData))
     }
     #[inline(always)]
     unsafe fn transpose(row: impl Fn(usize) -> *const T, to: *mut T, to_stride: usize) {

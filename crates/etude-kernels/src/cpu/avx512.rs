@@ -46,6 +46,11 @@ impl Vector<f32> for Avx512 {
         Avx512(unsafe { _mm512_maskz_loadu_ps(first(count), from) })
     }
     #[inline(always)]
+    unsafe fn load_between(from: *const f32, begin: usize, end: usize) -> Self {
+        // SAFETY: lanes that are masked out are not read.
+        Avx512(unsafe { _mm512_maskz_loadu_ps(first(end) & !first(begin), from) })
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller's promise; the store is unaligned.
         unsafe { _mm512_storeu_ps(to, self.0) }
@@ -144,6 +149,34 @@ impl Vector<f32> for Avx512 {
             let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn deinterleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: the machine has AVX-512; indices from 16 on take from the second vector.
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+            let take = |lanes| Avx512(_mm512_permutex2var_ps(self.0, lanes, other.0));
+            (take(even), take(odd))
+        }
+    }
+    #[inline(always)]
+    unsafe fn interleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: as above.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            let take = |lanes| Avx512(_mm512_permutex2var_ps(self.0, lanes, other.0));
+            (take(low), take(high))
+        }
+    }
+    #[inline(always)]
+    unsafe fn next(self) -> Self {
+        // SAFETY: the machine has AVX-512.
+        unsafe {
+            let lanes = _mm512_alignr_epi32::<1>(_mm512_setzero_si512(), _mm512_castps_si512(self.0));
+            Avx512(_mm512_castsi512_ps(lanes))
         }
     }
     // Rows i, i + 4, i + 8 and i + 12 are loaded as the four quarters of one register, which leaves only shuffles inside

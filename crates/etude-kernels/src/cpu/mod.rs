@@ -346,6 +346,29 @@ mod tests {
                         assert_eq!(target[i].to_f64(), if i < count { (i + 2) as f64 } else { 1.0 });
                     }
                 }
+                for (begin, end) in (0..=V::LANES).flat_map(|begin| (0..=V::LANES).map(move |end| (begin, end))) {
+                    V::load_between(source.as_ptr().add(1), begin, end).store(target.as_mut_ptr());
+                    for i in 0..V::LANES {
+                        assert_eq!(target[i].to_f64(), if begin <= i && i < end { (i + 1) as f64 } else { 0.0 });
+                    }
+                }
+                let (even, odd) = a.deinterleave(V::load(source.as_ptr().add(3 + V::LANES)));
+                even.store(target.as_mut_ptr());
+                odd.store(target.as_mut_ptr().add(V::LANES));
+                for i in 0..V::LANES {
+                    assert_eq!(target[i].to_f64(), (2 * i + 3) as f64);
+                    assert_eq!(target[V::LANES + i].to_f64(), (2 * i + 4) as f64);
+                }
+                let (low, high) = even.interleave(odd);
+                low.store(target.as_mut_ptr());
+                high.store(target.as_mut_ptr().add(V::LANES));
+                for i in 0..2 * V::LANES {
+                    assert_eq!(target[i].to_f64(), (i + 3) as f64);
+                }
+                a.next().store(target.as_mut_ptr());
+                for i in 0..V::LANES {
+                    assert_eq!(target[i].to_f64(), if i + 1 < V::LANES { (i + 4) as f64 } else { 0.0 });
+                }
                 a.sub(b).mul(a).div(b).store(target.as_mut_ptr());
                 for i in 0..V::LANES {
                     assert_eq!(target[i].to_f64(), ((i + 1) * (i + 3)) as f64 / 2.0);

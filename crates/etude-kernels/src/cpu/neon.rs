@@ -95,6 +95,16 @@ impl Vector<f32> for Neon {
         Neon(unsafe { vsqrtq_f32(self.0) })
     }
     #[inline(always)]
+    unsafe fn deinterleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: the machine has NEON.
+        unsafe { (Neon(vuzp1q_f32(self.0, other.0)), Neon(vuzp2q_f32(self.0, other.0))) }
+    }
+    #[inline(always)]
+    unsafe fn interleave(self, other: Self) -> (Self, Self) {
+        // SAFETY: the machine has NEON.
+        unsafe { (Neon(vzip1q_f32(self.0, other.0)), Neon(vzip2q_f32(self.0, other.0))) }
+    }
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         // SAFETY: the machine has NEON.
         unsafe {

@@ -21,6 +21,18 @@ pub trait Vector<T: Float>: Copy {
     unsafe fn load(from: *const T) -> Self;
     /// Reads the first `count` elements, at most `LANES`, and nothing behind them; the other lanes are zero.
     unsafe fn load_part(from: *const T, count: usize) -> Self;
+    /// Reads elements `begin..end` of a vector, `end` at most `LANES`, and no others; the other lanes are zero.
+    #[inline(always)]
+    unsafe fn load_between(from: *const T, begin: usize, end: usize) -> Self {
+        let mut lanes = [T::ZERO; TileShape::MAX_LANES];
+        // SAFETY: the caller's promise; there is room for all lanes.
+        unsafe {
+            for i in begin..end {
+                lanes[i] = *from.wrapping_add(i);
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
     /// Writes `LANES` elements.
     unsafe fn store(self, to: *mut T);
     /// Writes the first `count` elements, at most `LANES`, and touches nothing behind them.
@@ -77,6 +89,44 @@ pub trait Vector<T: Float>: Copy {
         // SAFETY: there is room for all lanes.
         unsafe { self.store(lanes.as_mut_ptr()) };
         lanes.into_iter().fold(T::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
+    /// Every second element of two vectors that lie one after the other, and the elements between them.
+    #[inline(always)]
+    unsafe fn deinterleave(self, other: Self) -> (Self, Self) {
+        let (mut both, mut halves) = ([T::ZERO; 2 * TileShape::MAX_LANES], [[T::ZERO; TileShape::MAX_LANES]; 2]);
+        // SAFETY: there is room for all lanes.
+        unsafe {
+            self.store(both.as_mut_ptr());
+            other.store(both.as_mut_ptr().add(Self::LANES));
+            for i in 0..Self::LANES {
+                (halves[0][i], halves[1][i]) = (both[2 * i], both[2 * i + 1]);
+            }
+            (Self::load(halves[0].as_ptr()), Self::load(halves[1].as_ptr()))
+        }
+    }
+    /// The reverse of [`Vector::deinterleave`]: two vectors' elements by turns, as two vectors.
+    #[inline(always)]
+    unsafe fn interleave(self, other: Self) -> (Self, Self) {
+        let (mut both, mut halves) = ([T::ZERO; 2 * TileShape::MAX_LANES], [[T::ZERO; TileShape::MAX_LANES]; 2]);
+        // SAFETY: there is room for all lanes.
+        unsafe {
+            self.store(halves[0].as_mut_ptr());
+            other.store(halves[1].as_mut_ptr());
+            for i in 0..Self::LANES {
+                (both[2 * i], both[2 * i + 1]) = (halves[0][i], halves[1][i]);
+            }
+            (Self::load(both.as_ptr()), Self::load(both.as_ptr().add(Self::LANES)))
+        }
+    }
+    /// Every lane takes the value of the lane behind it; the last is 0.
+    #[inline(always)]
+    unsafe fn next(self) -> Self {
+        let mut lanes = [T::ZERO; 2 * TileShape::MAX_LANES];
+        // SAFETY: there is room for two vectors.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            Self::load(lanes.as_ptr().add(1))
+        }
     }
     /// Transposes a `LANES` × `LANES` block: row `i` is read at `row(i)`, column `j` of the block is written to
     /// `to + j·to_stride`, in ascending `j`.
