@@ -11,7 +11,7 @@ use crate::threads::{SendPointer, parallel};
 use std::ops::Range;
 
 /// The most weights of a group: a vector for each has to stay in the second-level cache.
-const MOST: usize = 1600;
+const MOST: usize = 4096;
 /// Positions of a piece of a plane.
 const PIECE: usize = 512;
 /// Positions that are summed before sums leave the registers, about.
