@@ -123,6 +123,9 @@ fn attentions(peaks: &[Peak]) {
 /// Rows and their width.
 const ROWS: [[usize; 2]; 3] = [[1024, 256], [2080, 192], [65536, 256]];
 
+/// Operations of an exponential: ten multiply-adds.
+const EXPONENTIAL: usize = 20;
+
 fn rows(peaks: &[Peak]) {
     println!(
         "| rows of | MB | softmax | its gradient | its logarithm | the logarithm's gradient \
@@ -135,14 +138,22 @@ fn rows(peaks: &[Peak]) {
         let (mut y, mut gx) = (values(count), values(count));
         let (mut mean, mut share) = (values(rows), values(rows));
         let (mut by_scale, mut by_shift) = (values(width), values(width));
-        let bytes = |tensors: usize| Cost { operations: 0, bytes: 4 * (tensors * count) as u64 };
+        // Tensors read or written, and operations on an element.
+        let cost = |tensors: usize, operations: usize| Cost {
+            operations: (operations * count) as u64,
+            bytes: 4 * (tensors * count) as u64,
+        };
         let cells = [
-            roof::shares(peaks, bytes(2), || softmax::softmax(rows, width, &x, &mut y)),
-            roof::shares(peaks, bytes(3), || softmax::softmax_backward(rows, width, &x, &g, &mut gx)),
-            roof::shares(peaks, bytes(2), || softmax::log_softmax(rows, width, &x, &mut y)),
-            roof::shares(peaks, bytes(3), || softmax::log_softmax_backward(rows, width, &x, &g, &mut gx)),
-            roof::shares(peaks, bytes(1), || norm::layer_norm_statistics(rows, width, 1e-5, &x, &mut mean, &mut share)),
-            roof::shares(peaks, bytes(3), || {
+            roof::shares(peaks, cost(2, EXPONENTIAL + 4), || softmax::softmax(rows, width, &x, &mut y)),
+            roof::shares(peaks, cost(3, 4), || softmax::softmax_backward(rows, width, &x, &g, &mut gx)),
+            roof::shares(peaks, cost(2, EXPONENTIAL + 4), || softmax::log_softmax(rows, width, &x, &mut y)),
+            roof::shares(peaks, cost(3, EXPONENTIAL + 3), || {
+                softmax::log_softmax_backward(rows, width, &x, &g, &mut gx)
+            }),
+            roof::shares(peaks, cost(1, 5), || {
+                norm::layer_norm_statistics(rows, width, 1e-5, &x, &mut mean, &mut share)
+            }),
+            roof::shares(peaks, cost(3, 16), || {
                 let (scale, mean, share) = (Some(&scale[..]), &mean, &share);
                 norm::layer_norm_backward(
                     rows,
