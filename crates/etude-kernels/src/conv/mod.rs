@@ -145,7 +145,7 @@ pub(crate) fn forward_body<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut
 
 /// [`forward`] as plain sums.
 fn plain_forward<T: Float>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
-    if depthwise::suits(g) {
+    if depthwise::suits_forward::<T>(g) {
         return depthwise::forward(g, x, w, y);
     }
     let (channels, rows) = (g.in_channels / g.groups, g.out_channels / g.groups);
@@ -263,7 +263,7 @@ pub(crate) fn weight_gradient_body<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T]
     if is_winograd::<T>(g) {
         return winograd::weight_gradient(g, cast_slice(x), cast_slice(gy), cast_slice_mut(gw));
     }
-    if depthwise::suits(g) {
+    if depthwise::suits_weight_gradient::<T>(g) {
         return depthwise::weight_gradient(g, x, gy, gw);
     }
     if pointwise::suits(g) {

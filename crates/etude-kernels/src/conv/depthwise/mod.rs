@@ -9,7 +9,7 @@ mod weight;
 
 use super::ConvGeometry;
 use crate::Float;
-use crate::cpu::Vector;
+use crate::cpu::{TileShape, Vector};
 use crate::threads::parallel;
 use std::ops::Range;
 pub(super) use weight::gradient as weight_gradient;
@@ -20,11 +20,14 @@ const MOST: usize = 7;
 const POSITIONS: usize = 4096;
 /// Positions of a band of a larger plane, about: it and the next, which is asked for ahead, stay in the first-level cache.
 const BAND: usize = 1024;
+/// Rows of a tile of instruction sets with sixteen registers, and positions of a plane up to which those go this way, too.
+const FEW_ROWS: usize = 6;
+const SMALL: usize = 1024;
 /// Multiply-adds a task should have.
 const GRAIN: usize = 1 << 17;
 
-/// Whether a convolution goes this way.
-pub(super) fn suits(g: &ConvGeometry) -> bool {
+/// Whether a convolution can go this way.
+fn suits(g: &ConvGeometry) -> bool {
     let one = |axis: usize| [g.input[axis], g.kernel[axis], g.output[axis], g.padding[axis] + 1] == [1; 4];
     let stride = g.stride[2];
     g.groups == g.in_channels
@@ -36,7 +39,22 @@ pub(super) fn suits(g: &ConvGeometry) -> bool {
         && (stride == 1 || stride == 2 && g.dilation[1..] == [1; 2])
 }
 
-/// Whether the gradient of its input does, too.
+/// Whether planes are worked on faster here than from a padded copy: the larger ones need registers for a kernel and its sums.
+fn is_faster<T: Float>(g: &ConvGeometry) -> bool {
+    TileShape::of::<T>().rows > FEW_ROWS || g.output[1] * g.output[2] <= SMALL
+}
+
+/// Whether the forward pass goes this way.
+pub(super) fn suits_forward<T: Float>(g: &ConvGeometry) -> bool {
+    suits(g) && (g.stride[2] == 1 || is_faster::<T>(g))
+}
+
+/// Whether the gradient of its weights does.
+pub(super) fn suits_weight_gradient<T: Float>(g: &ConvGeometry) -> bool {
+    suits(g) && is_faster::<T>(g)
+}
+
+/// Whether the gradient of its input does.
 pub(super) fn suits_input_gradient(g: &ConvGeometry) -> bool {
     suits(g) && (g.stride[2] == 1 || g.kernel[1] == g.kernel[2] && [3, 5, 7].contains(&g.kernel[1]))
 }
