@@ -56,6 +56,25 @@ GB/s from memory; 2026-11-30, commit 2091b1b, before products of picked rows. Ti
 tiny 2.37, mlp 1.40, convnet 3.31, resnet18 2.12, vit 1.29, lstm 1.43, gpt 1.16, bert 1.31, textcnn 1.65, dqn 1.64, ddpm 1.81, vae
 1.43, crnn 2.22; geometric mean 1.70. Two threads there were 1.82 to 2.09 times as fast as one for every step above 5 ms, resnet18's first
 step took the time of 1.11.
+
+Evaluation there, two rounds, commit 0b493e1, in the order of the table below: against ONNX Runtime 1.29, 1.22, 1.21, 1.52; eager PyTorch
+2.09, 3.42, 1.18, 1.53; compiled 2.66, 1.67, 1.25, 1.04 (0.92 and 1.15); tract 7.2, 13.9, 2.6, 3.7; candle 10.3, 9.8, 3.8, 5.6.
+
+## Cores that are far from each other
+
+The two cores of the AMD EPYC were virtual, and where they lay changed within minutes, once within a run: for a while, to read or write
+6 MB that the other core had written took 2 to 2.7 times as long as 6 MB of a core's own, where otherwise there is no difference;
+handing out a call with the lock and the wake-up of before (commit 424c47d) 1.6 µs instead of 0.5. Cores without a third level of cache in
+common, as many processors have them, are like that always. Each core alone is as fast as ever: two processes with a thread each
+disturb each other not at all. In such minutes, commit 6eeb015: convnet's step 11.1 ms instead of 6.5, crnn's 43 instead of 27,
+ddpm's 166 instead of 124, dqn's 12.8 instead of 9.4, gpt's 194 instead of 170 (PyTorch's 225 and 238), vit's, lstm's, bert's and
+textcnn's at most a tenth longer. Two threads are then 1.15 times as fast as one for convnet. The tables above are of the other minutes.
+
+What suffers is what one core writes and the other reads within a kernel: of convnet's lost 4.7 ms the weights' gradient in Winograd's
+way takes 1.4 (1.25 ms become 2.65; its squares are transformed by both cores and multiplied by points, so that each core reads half
+from the other), the first convolution and the first pool's gradient 0.7 each. Asking ahead for places to write, and for the left side of
+Winograd's products, changed nothing. Cutting that gradient by tiles, each core with sums of its own, would keep squares where
+they are made, with other bits.
 """
 
 
