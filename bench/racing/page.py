@@ -63,7 +63,8 @@ Evaluation there, two rounds, commit 0b493e1, in the order of the table below: a
 ## Cores that are far from each other
 
 The two cores of the AMD EPYC were virtual, and where they lay changed within minutes, once within a run: for a while, to read or write
-6 MB that the other core had written took 2 to 2.7 times as long as 6 MB of a core's own, where otherwise there is no difference;
+6 MB that the other core had written took 2 to 2.7 times as long as 6 MB of a core's own, where otherwise there is no difference
+(`cargo bench -p etude-kernels --bench kernels -- written_before` shows which it is);
 handing out a call with the lock and the wake-up of before (commit 424c47d) 1.6 µs instead of 0.5. Cores without a third level of cache in
 common, as many processors have them, are like that always. Each core alone is as fast as ever: two processes with a thread each
 disturb each other not at all. In such minutes, commit 6eeb015: convnet's step 11.1 ms instead of 6.5, crnn's 43 instead of 27,

@@ -9,6 +9,7 @@ use etude_kernels::matmul::{Operand, matmul};
 use etude_kernels::threads::{parallel, threads};
 use etude_kernels::tile::{BinaryOp, Input, Instruction, Prepared, Program, ReduceOp, Source, UnaryOp};
 use etude_kernels::{Buffer, DType, cpu};
+use std::sync::Mutex;
 
 fn main() {
     println!("{} threads, {}", threads(), cpu::instruction_set());
@@ -24,6 +25,24 @@ fn peak(bencher: Bencher) {
         parallel(threads(), |_| {
             black_box(cpu::multiply_adds(black_box(ROUNDS)));
         });
+    });
+}
+
+/// What it takes to hand out tasks that do nothing, and to know that they have ended.
+#[divan::bench(args = [2, 12])]
+fn hand_out(bencher: Bencher, tasks: usize) {
+    bencher.bench(|| parallel(tasks, |task| _ = black_box(task)));
+}
+
+/// 6 MiB in 64 blocks, written by the core that wrote them before, or with `true` by the other of two.
+#[divan::bench(args = [false, true])]
+fn written_before(bencher: Bencher, by_the_other: bool) {
+    const BLOCKS: usize = 64;
+    let blocks: Vec<_> = (0..BLOCKS).map(|_| Mutex::new(vec![0f32; (6 << 18) / BLOCKS])).collect();
+    let mut shift = 0;
+    bencher.counter(BytesCount::new(6usize << 20)).bench_local(|| {
+        shift = if by_the_other { BLOCKS / 2 - shift } else { 0 };
+        parallel(BLOCKS, |task| blocks[(task + shift) % BLOCKS].lock().expect("no task panics").fill(shift as f32));
     });
 }
 

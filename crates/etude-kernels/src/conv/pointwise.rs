@@ -4,6 +4,8 @@
 //! Tasks are parts of all positions; the parts' sums are added in order.
 
 use super::ConvGeometry;
+use super::direct::Fold;
+use super::weight::sum_of_parts;
 use crate::Float;
 use crate::cpu::{self, InstructionSet, TileShape, Vector, Work};
 use crate::matmul::scratch::{self, Purpose};
@@ -37,7 +39,7 @@ pub(super) fn gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [
     let part = units.div_ceil(most);
     let parts = units.div_ceil(part);
     let size = gw.len();
-    let all = |out: &mut [T]| {
+    sum_of_parts(parts, gw, |out| {
         let out = SendPointer(out.as_mut_ptr());
         let set = cpu::instruction_set();
         parallel(parts * g.groups, |task| {
@@ -62,16 +64,6 @@ pub(super) fn gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [
                 part.compute(set);
             });
         });
-    };
-    if parts == 1 {
-        return all(gw);
-    }
-    scratch::with(Purpose::Partial, parts * size, |partial: &mut [T]| {
-        all(partial);
-        gw.copy_from_slice(&partial[..size]);
-        for partial in partial[size..].chunks_exact(size) {
-            gw.iter_mut().zip(partial).for_each(|(to, from)| *to += *from);
-        }
     });
 }
 
@@ -129,7 +121,11 @@ impl<T: Float> Part<T> {
             }
         }
         // SAFETY: all sums are complete.
-        unsafe { cpu::run(Fold { sums: self.sums, out: self.out, count: self.rows * self.channels }) };
+        unsafe {
+            let count = self.rows * self.channels;
+            let sums = std::slice::from_raw_parts(self.sums, count * T::shape(set).lanes);
+            cpu::run(Fold { sums, out: std::slice::from_raw_parts_mut(self.out, count) });
+        }
     }
 
     /// The tile of `R` rows and `N` channels over some units.
@@ -208,24 +204,6 @@ unsafe impl<T: Float, const R: usize, const N: usize> Work<T> for Tile<'_, T, R,
                     sums[r][n].store(at(r, n));
                 }
             }
-        }
-    }
-}
-
-/// Vectors of partial sums become numbers.
-struct Fold<T> {
-    sums: *const T,
-    out: *mut T,
-    count: usize,
-}
-
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for Fold<T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        for i in 0..self.count {
-            // SAFETY: there are as many vectors as numbers.
-            unsafe { *self.out.add(i) = V::load(self.sums.add(i * V::LANES)).sum() };
         }
     }
 }

@@ -57,16 +57,21 @@ pub(super) fn gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [
         return gw.fill(T::ZERO);
     }
     let cut = cut(g);
-    let size = gw.len();
-    if cut.parts == 1 {
-        return parts(g, &cut, x, gy, gw);
+    sum_of_parts(cut.parts, gw, |out| parts(g, &cut, x, gy, out));
+}
+
+/// `gw` becomes the sum of `parts` gradients, in order, which `fill` writes one after the other.
+pub(super) fn sum_of_parts<T: Float>(parts: usize, gw: &mut [T], fill: impl FnOnce(&mut [T])) {
+    if parts == 1 {
+        return fill(gw);
     }
-    scratch::with(Purpose::Partial, cut.parts * size, |partial: &mut [T]| {
-        parts(g, &cut, x, gy, partial);
+    let size = gw.len();
+    scratch::with(Purpose::Partial, parts * size, |partial: &mut [T]| {
+        fill(partial);
         parallel_chunks(gw, SUMMED, |index, gw| {
             let start = index * SUMMED;
             gw.copy_from_slice(&partial[start..][..gw.len()]);
-            for part in 1..cut.parts {
+            for part in 1..parts {
                 for (to, from) in gw.iter_mut().zip(&partial[part * size + start..]) {
                     *to += *from;
                 }

@@ -3,10 +3,10 @@
 //! Tasks are kernels and, where those are few, parts of the batch; the parts' sums are added in order.
 
 use super::super::ConvGeometry;
+use super::super::weight::sum_of_parts;
 use super::{Columns, Cut, shifted};
 use crate::Float;
 use crate::cpu::{self, InstructionSet, Vector, Work};
-use crate::matmul::scratch::{self, Purpose};
 use crate::threads::SendPointer;
 use std::ops::Range;
 
@@ -23,20 +23,9 @@ pub(in super::super) fn gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], 
     if g.output_size() == 0 || g.input_size() == 0 {
         return gw.fill(T::ZERO);
     }
-    let size = gw.len();
     let most = (g.multiply_adds() / PART).clamp(1, TASKS).div_ceil(g.out_channels);
     let part = g.batch.div_ceil(most);
-    let parts = g.batch.div_ceil(part);
-    if parts == 1 {
-        return all_parts(g, part, x, gy, gw);
-    }
-    scratch::with(Purpose::Partial, parts * size, |partial: &mut [T]| {
-        all_parts(g, part, x, gy, partial);
-        gw.copy_from_slice(&partial[..size]);
-        for partial in partial[size..].chunks_exact(size) {
-            gw.iter_mut().zip(partial).for_each(|(to, from)| *to += *from);
-        }
-    });
+    sum_of_parts(g.batch.div_ceil(part), gw, |out| all_parts(g, part, x, gy, out));
 }
 
 /// The sums of parts of `part` images, one after the other in `out`.
