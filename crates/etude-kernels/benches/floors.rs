@@ -154,19 +154,8 @@ fn rows(peaks: &[Peak]) {
                 norm::layer_norm_statistics(rows, width, 1e-5, &x, &mut mean, &mut share)
             }),
             roof::shares(peaks, cost(3, 16), || {
-                let (scale, mean, share) = (Some(&scale[..]), &mean, &share);
-                norm::layer_norm_backward(
-                    rows,
-                    width,
-                    &x,
-                    scale,
-                    mean,
-                    share,
-                    &g,
-                    &mut gx,
-                    &mut by_scale,
-                    &mut by_shift,
-                );
+                let affine = Some([&mut by_scale[..], &mut by_shift]);
+                norm::layer_norm_backward(rows, width, &x, Some(&scale), &mean, &share, &g, &mut gx, affine);
             }),
         ];
         println!("| {rows} × {width} | {:.1} | {} |", 4e-6 * count as f64, cells.join(" | "));

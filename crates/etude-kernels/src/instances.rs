@@ -35,7 +35,7 @@ pub struct Floats<T: 'static> {
     pub(crate) softmax_log_softmax_backward: fn(usize, usize, &[T], &[T], &mut [T]),
     pub(crate) norm_layer_norm_statistics: fn(usize, usize, f64, &[T], &mut [T], &mut [T]),
     pub(crate) norm_layer_norm_backward:
-        fn(usize, usize, &[T], Option<&[T]>, &[T], &[T], &[T], &mut [T], &mut [T], &mut [T]),
+        fn(usize, usize, &[T], Option<&[T]>, &[T], &[T], &[T], &mut [T], Option<[&mut [T]; 2]>),
     pub(crate) norm_batch_norm_statistics: fn(usize, usize, usize, &[T], &mut [T], &mut [T]),
     pub(crate) norm_batch_norm_backward:
         fn(usize, usize, usize, f64, &[T], &[T], &[T], Option<&[T]>, &[T], &mut [T], &mut [T], &mut [T]),

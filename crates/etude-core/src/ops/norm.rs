@@ -28,7 +28,7 @@ struct LayerNorm {
     beta: bool,
 }
 
-/// The gradients of [`LayerNorm`] by x, γ and β. Inputs are x, its γ if there is one, mean, `1/√(variance + ε)`, and the
+/// The gradients of [`LayerNorm`] by x, and by γ and β if it has either. Inputs are x, its γ if there is one, mean, `1/√(variance + ε)`, and the
 /// gradient of `y`.
 #[derive(Debug)]
 struct LayerNormGradient(LayerNorm);
@@ -103,15 +103,25 @@ impl LayerNorm {
         (1..=self.axes as i32).map(|axis| -axis).collect::<Vec<_>>().into()
     }
 
+    /// Whether gradients by γ and β are wanted.
+    fn is_affine(&self) -> bool {
+        self.gamma || self.beta
+    }
+
     fn fill_gradient<T: Float>(&self, call: &mut Call) {
         let (rows, inner) = self.rows(&call.shape(0));
         let (x, at) = (call.input::<T>(0), 1 + self.gamma as usize);
         let gamma = self.gamma.then(|| call.input::<T>(1));
         let [mean, inverse, g] = [0, 1, 2].map(|i| call.input::<T>(at + i));
-        let [by_x, by_gamma, by_beta]: [&mut Buffer; 3] = call.outputs();
-        let [by_x, by_gamma, by_beta] = [by_x, by_gamma, by_beta].map(|out| out.as_mut_slice());
         let width = inner.count();
-        kernel::layer_norm_backward(rows, width, x, gamma, mean, inverse, g, by_x, by_gamma, by_beta);
+        if self.is_affine() {
+            let [by_x, by_gamma, by_beta]: [&mut Buffer; 3] = call.outputs();
+            let (by_x, affine) = (by_x.as_mut_slice(), [by_gamma, by_beta].map(|out| out.as_mut_slice()));
+            kernel::layer_norm_backward(rows, width, x, gamma, mean, inverse, g, by_x, Some(affine));
+        } else {
+            let [by_x]: [&mut Buffer; 1] = call.outputs();
+            kernel::layer_norm_backward(rows, width, x, gamma, mean, inverse, g, by_x.as_mut_slice(), None);
+        }
     }
 }
 
@@ -196,6 +206,7 @@ impl Operation for LayerNorm {
         state.write_usize(self.axes);
         state.write_u64(self.epsilon.to_bits());
         state.write_u8(self.gamma as u8);
+        state.write_u8(self.beta as u8);
     }
 
     fn outputs(&self, inputs: &[Meta]) -> Result<Vec<Meta>, String> {
@@ -247,7 +258,7 @@ impl Operation for LayerNormGradient {
     fn outputs(&self, inputs: &[Meta]) -> Result<Vec<Meta>, String> {
         let x = inputs[0];
         let inner = Meta::new(self.0.rows(&x.shape).1, x.dtype);
-        Ok(vec![x, inner, inner])
+        Ok(if self.0.is_affine() { vec![x, inner, inner] } else { vec![x] })
     }
 
     /// Mean and variance follow from x, so that their gradients go there and not to the statistics given.
@@ -257,7 +268,8 @@ impl Operation for LayerNormGradient {
         let scaled = if self.0.gamma { g * &inputs[1] } else { g.clone() };
         let (_, inner) = self.0.rows(&inputs[0].shape());
         let by_x = centred_gradient(&normal, &inverse, &scaled, &self.0.last());
-        Some(vec![by_x, (g * normal).sum_to(inner), g.sum_to(inner)])
+        let affine = self.0.is_affine().then(|| [(g * normal).sum_to(inner), g.sum_to(inner)]);
+        Some(std::iter::once(by_x).chain(affine.into_iter().flatten()).collect())
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {
@@ -571,12 +583,19 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new("of one each", &[&[2, 1, 1]], move |x| of_rows(&x[0])).reference(|_| vec![0.0; 4]),
         Case::new("no rows", &[&[0, 2, 3]], move |x| of_rows(&x[0])),
     ];
-    // The kernels of the gradients against what they mean: x, γ and the gradient of y; all three results in one.
+    // The kernels of the gradients against what they mean: x, γ and the gradient of y; all results in one.
     let whole = |parts: Vec<Tensor>| cat(&parts.iter().map(Tensor::flatten).collect::<Vec<_>>(), 0);
     let of_layer = move |x: &[Tensor]| {
         let operation = LayerNorm { axes: 1, epsilon, gamma: true, beta: false };
         let y = Tensor::record_many(operation.clone(), &[&x[0], &x[1]]);
         let inputs = [&x[0], &x[1], &y[1], &y[2], &x[2]].map(Tensor::clone);
+        let meaning = LayerNormGradient(operation.clone()).meaning(&inputs).expect("it has a meaning");
+        whole(Tensor::record_many(LayerNormGradient(operation), &inputs.each_ref())) - whole(meaning)
+    };
+    let of_plain = move |x: &[Tensor]| {
+        let operation = LayerNorm { axes: 1, epsilon, gamma: false, beta: false };
+        let y = Tensor::record_many(operation.clone(), &[&x[0]]);
+        let inputs = [&x[0], &y[1], &y[2], &x[1]].map(Tensor::clone);
         let meaning = LayerNormGradient(operation.clone()).meaning(&inputs).expect("it has a meaning");
         whole(Tensor::record_many(LayerNormGradient(operation), &inputs.each_ref())) - whole(meaning)
     };
@@ -592,6 +611,10 @@ pub(crate) fn rows() -> Vec<Row> {
         Case::new(format!("less its meaning, {rows} × {width}"), &[&[rows, width], &[width], &[rows, width]], of_layer)
             .reference(none(rows * width + 2 * width))
     });
+    let of_plain = [(4, 7), (0, 2)].map(|(rows, width)| {
+        Case::new(format!("less its meaning, plain, {rows} × {width}"), &[&[rows, width], &[rows, width]], of_plain)
+            .reference(none(rows * width))
+    });
     let of_batch = [(4, 3, 5), (3, 1, 1), (2, 0, 3)].map(|(b, c, n)| {
         Case::new(format!("less its meaning, {b} × {c} × {n}"), &[&[b, c, n], &[c], &[b, c, n]], of_batch)
             .reference(none(b * c * n + 2 * c))
@@ -601,7 +624,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row { name: "batch_norm", cases: batch },
         Row { name: "layer_statistics", cases: layer_statistics },
         Row { name: "batch_statistics", cases: batch_statistics },
-        Row { name: "layer_norm_gradient", cases: of_layer.into() },
+        Row { name: "layer_norm_gradient", cases: of_layer.into_iter().chain(of_plain).collect() },
         Row { name: "batch_norm_gradient", cases: of_batch.into() },
     ]
 }

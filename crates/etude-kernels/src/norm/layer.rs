@@ -4,6 +4,7 @@ use super::{TASK, part};
 use crate::Float;
 use crate::cpu::{self, Vector, Work};
 use crate::lanes::{Pass, Sum, Sums, pass, read, some_of, sums, write};
+use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel};
 
 /// Rows of which one pass is made after the other before the next pass: what it takes to fold a row's sums is hidden by the
@@ -104,7 +105,8 @@ impl<T: Float> Sums<T, 2> for Deviations<T> {
 /// The gradients of `(x − mean)/√(variance + epsilon)·gamma + beta` by row, from x and [`layer_norm_statistics`].
 ///
 /// With `x̂ = (x − mean)·inverse_std` and `g = gy·gamma`: `gx = inverse_std·(g − mean(g) − x̂·mean(g·x̂))`,
-/// `ggamma = Σ_rows gy·x̂`, `gbeta = Σ_rows gy`, both `[width]`. Row sums are made in blocks that depend on sizes alone.
+/// `affine` is `[ggamma, gbeta]`, if they are wanted: `ggamma = Σ_rows gy·x̂`, `gbeta = Σ_rows gy`, both `[width]`. Sums over
+/// rows are made in blocks that depend on sizes alone.
 pub fn layer_norm_backward<T: Float>(
     rows: usize,
     width: usize,
@@ -114,10 +116,9 @@ pub fn layer_norm_backward<T: Float>(
     inverse_std: &[T],
     gy: &[T],
     gx: &mut [T],
-    ggamma: &mut [T],
-    gbeta: &mut [T],
+    affine: Option<[&mut [T]; 2]>,
 ) {
-    (T::floats().norm_layer_norm_backward)(rows, width, x, gamma, mean, inverse_std, gy, gx, ggamma, gbeta)
+    (T::floats().norm_layer_norm_backward)(rows, width, x, gamma, mean, inverse_std, gy, gx, affine)
 }
 
 /// The body of [`layer_norm_backward`], compiled once for each type in this crate.
@@ -130,40 +131,50 @@ pub(crate) fn layer_norm_backward_body<T: Float>(
     inverse_std: &[T],
     gy: &[T],
     gx: &mut [T],
-    ggamma: &mut [T],
-    gbeta: &mut [T],
+    affine: Option<[&mut [T]; 2]>,
 ) {
     let length = rows * width;
     assert!(x.len() == length && gy.len() == length && gx.len() == length, "x, gy and gx are [rows, width]");
     assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
-    assert!(ggamma.len() == width && gbeta.len() == width, "ggamma and gbeta are [width]");
+    assert!(affine.iter().flatten().all(|out| out.len() == width), "ggamma and gbeta are [width]");
     assert!(gamma.is_none_or(|gamma| gamma.len() == width), "gamma is [width]");
     // At most 64 blocks, whose sums are then added in order.
     let each = (TASK / width.max(1)).max(rows.div_ceil(64)).max(1);
     let blocks = rows.div_ceil(each);
-    let mut partial = vec![T::ZERO; blocks * 2 * width];
-    let (gx_base, partial_base) = (SendPointer(gx.as_mut_ptr()), SendPointer(partial.as_mut_ptr()));
-    parallel(blocks, |block| {
+    let gx = SendPointer(gx.as_mut_ptr());
+    let block = |block: usize, affine: Option<[&mut [T]; 2]>| {
         let (first, count) = (block * each, each.min(rows - block * each));
-        let range = first * width..(first + count) * width;
-        // SAFETY: each task has rows of `gx` and a row of `partial` of its own, inside them by their sizes.
-        let (gx, partial) =
-            unsafe { (part(&gx_base, range.start, range.len()), part(&partial_base, block * 2 * width, 2 * width)) };
-        let (x, gy, statistics) = (&x[range.clone()], &gy[range], first..first + count);
-        let (mean, inverse_std) = (&mean[statistics.clone()], &inverse_std[statistics]);
-        // SAFETY: the slices are rows of `width` and numbers for as many rows; `partial` has two lines.
-        unsafe { cpu::run(RowGradients { width, x, gamma, mean, inverse_std, gy, gx, partial }) };
+        let (range, statistics) = (first * width..(first + count) * width, first..first + count);
+        // SAFETY: each block has rows of `gx` of its own, inside it by its size.
+        let gx = unsafe { part(&gx, range.start, range.len()) };
+        let (x, gy, mean) = (&x[range.clone()], &gy[range], &mean[statistics.clone()]);
+        let inverse_std = &inverse_std[statistics];
+        // SAFETY: the slices are rows of `width` and numbers for as many rows.
+        unsafe { cpu::run(RowGradients { width, x, gamma, mean, inverse_std, gy, gx, affine }) };
+    };
+    let Some([ggamma, gbeta]) = affine else {
+        return parallel(blocks, |index| block(index, None));
+    };
+    scratch::with(Purpose::Partial, blocks * 2 * width, |partial: &mut [T]| {
+        let sums = SendPointer(partial.as_mut_ptr());
+        parallel(blocks, |index| {
+            // SAFETY: each block has two lines of its own.
+            let [ggamma, gbeta] = [0, 1].map(|line| unsafe { part(&sums, (index * 2 + line) * width, width) });
+            ggamma.fill(T::ZERO);
+            gbeta.fill(T::ZERO);
+            block(index, Some([ggamma, gbeta]));
+        });
+        ggamma.fill(T::ZERO);
+        gbeta.fill(T::ZERO);
+        for lines in partial.chunks_exact(2 * width.max(1)) {
+            let (gammas, betas) = lines.split_at(width);
+            ggamma.iter_mut().zip(gammas).for_each(|(sum, &value)| *sum += value);
+            gbeta.iter_mut().zip(betas).for_each(|(sum, &value)| *sum += value);
+        }
     });
-    ggamma.fill(T::ZERO);
-    gbeta.fill(T::ZERO);
-    for block in 0..blocks {
-        let (gammas, betas) = partial[block * 2 * width..][..2 * width].split_at(width);
-        ggamma.iter_mut().zip(gammas).for_each(|(sum, &value)| *sum += value);
-        gbeta.iter_mut().zip(betas).for_each(|(sum, &value)| *sum += value);
-    }
 }
 
-/// The gradients of some rows; adds those of gamma and beta to the two halves of `partial`.
+/// The gradients of some rows; those of gamma and beta are added.
 struct RowGradients<'a, T> {
     width: usize,
     x: &'a [T],
@@ -172,20 +183,19 @@ struct RowGradients<'a, T> {
     inverse_std: &'a [T],
     gy: &'a [T],
     gx: &'a mut [T],
-    partial: &'a mut [T],
+    affine: Option<[&'a mut [T]; 2]>,
 }
 
 // SAFETY: everything that uses `V` is inlined.
 unsafe impl<T: Float> Work<T> for RowGradients<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        let RowGradients { width, x, gamma, mean, inverse_std, gy, gx, partial } = self;
+        let RowGradients { width, x, gamma, mean, inverse_std, gy, gx, affine } = self;
         let per_element = T::from_f64(1.0 / width as f64);
-        let (ggamma, gbeta) = partial.split_at_mut(width);
-        let (ggamma, gbeta) = (ggamma.as_mut_ptr(), gbeta.as_mut_ptr());
+        let affine = affine.map(|outs| outs.map(|out| out.as_mut_ptr()));
         let (x, gy, gx) = (x.as_ptr(), gy.as_ptr(), gx.as_mut_ptr());
         let gamma = gamma.map(|gamma| gamma.as_ptr());
-        // SAFETY: there are as many rows of `width` elements as means; gamma and the two halves have as many.
+        // SAFETY: there are as many rows of `width` elements as means; gamma and its and beta's gradients have as many.
         unsafe {
             let row = |r: usize| {
                 let (x, gy, gx) = (x.add(r * width), gy.add(r * width), gx.add(r * width));
@@ -194,11 +204,11 @@ unsafe impl<T: Float> Work<T> for RowGradients<'_, T> {
             let mut r = 0;
             while r + GROUP <= mean.len() {
                 let rows = [row(r), row(r + 1), row(r + 2), row(r + 3)];
-                gradients::<T, V, GROUP>(width, gamma, per_element, ggamma, gbeta, rows);
+                gradients::<T, V, GROUP>(width, gamma, per_element, affine, rows);
                 r += GROUP;
             }
             for r in r..mean.len() {
-                gradients::<T, V, 1>(width, gamma, per_element, ggamma, gbeta, [row(r)]);
+                gradients::<T, V, 1>(width, gamma, per_element, affine, [row(r)]);
             }
         }
     }
@@ -224,8 +234,7 @@ unsafe fn gradients<T: Float, V: Vector<T>, const R: usize>(
     width: usize,
     gamma: Option<*const T>,
     per_element: T,
-    ggamma: *mut T,
-    gbeta: *mut T,
+    affine: Option<[*mut T; 2]>,
     rows: [Row<T>; R],
 ) {
     // SAFETY: the caller's promise.
@@ -239,7 +248,9 @@ unsafe fn gradients<T: Float, V: Vector<T>, const R: usize>(
             let slope = weighted * row.inverse * row.inverse * per_element;
             pass::<T, V>(width, Slope { row, gamma, plain: plain * per_element, slope });
         }
-        pass::<T, V>(width, Columns { rows, ggamma, gbeta });
+        if let Some([ggamma, gbeta]) = affine {
+            pass::<T, V>(width, Columns { rows, ggamma, gbeta });
+        }
     }
 }
 

@@ -77,7 +77,8 @@ fn layer_norm_gradients_agree_with_differences() {
             let (_, mean, inverse) = forward(&x, &gamma, &beta);
             let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; x.len()], vec![9.0; width], vec![9.0; width]);
             let weights = affine.then_some(&gamma[..]);
-            layer_norm_backward(rows, width, &x, weights, &mean, &inverse, &gy, &mut gx, &mut ggamma, &mut gbeta);
+            let gradients = affine.then_some([&mut ggamma[..], &mut gbeta]);
+            layer_norm_backward(rows, width, &x, weights, &mean, &inverse, &gy, &mut gx, gradients);
             check_differences(&x, &gx, |x| forward(x, &gamma, &beta).0);
             if affine {
                 check_differences(&gamma, &ggamma, |gamma| forward(&x, gamma, &beta).0);
@@ -94,12 +95,14 @@ fn layer_norm_gradients_in_f32_follow_those_in_f64() {
         let (_, mean, inverse) = layer_norm((rows, width), &x, None, None);
         let got = on_any_threads(|| {
             let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; x.len()], vec![9.0; width], vec![9.0; width]);
-            layer_norm_backward(rows, width, &x, Some(&gamma), &mean, &inverse, &gy, &mut gx, &mut ggamma, &mut gbeta);
+            let affine = Some([&mut ggamma[..], &mut gbeta]);
+            layer_norm_backward(rows, width, &x, Some(&gamma), &mean, &inverse, &gy, &mut gx, affine);
             [gx, ggamma, gbeta].concat()
         });
         let (mut gx, mut ggamma, mut gbeta) = (vec![9.0; x.len()], vec![9.0; width], vec![9.0; width]);
         let [x, gy, gamma, mean, inverse] = [&x, &gy, &gamma, &mean, &inverse].map(|v| widen(v));
-        layer_norm_backward(rows, width, &x, Some(&gamma), &mean, &inverse, &gy, &mut gx, &mut ggamma, &mut gbeta);
+        let affine = Some([&mut ggamma[..], &mut gbeta]);
+        layer_norm_backward(rows, width, &x, Some(&gamma), &mean, &inverse, &gy, &mut gx, affine);
         // Sums of up to 3000 terms of magnitude 1, in blocks: the error grows with their root.
         let bound = 1e-6 * (4.0 + (rows as f64).sqrt());
         for (got, expected) in got.iter().zip([gx, ggamma, gbeta].concat()) {

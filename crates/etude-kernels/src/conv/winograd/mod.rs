@@ -214,7 +214,10 @@ impl Sweep {
         let strips = self.y.channels.div_ceil(wide);
         let panel = POINTS * odd_lines(channels * wide);
         let all = self.groups * strips * panel;
-        if channels > FEW_CHANNELS && all > KEPT_WEIGHTS {
+        // Of weights and inputs the fewer are shared: what one core wrote and another reads may come from far.
+        let tiles = self.batch * self.y.size[0].div_ceil(SIDE) * self.y.size[1].div_ceil(SIDE);
+        let few_tiles = channels >= FEW_CHANNELS && tiles < self.y.channels;
+        if few_tiles || (channels > FEW_CHANNELS && all > KEPT_WEIGHTS) {
             return (0..self.groups).for_each(|group| self.shared(group, x, w, &y));
         }
         scratch::with(Purpose::Right, all, |weights: &mut [f32]| {
