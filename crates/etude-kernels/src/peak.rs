@@ -58,7 +58,7 @@ impl Peak {
             (tasks * ROUNDS * OPERATIONS_PER_ROUND) as f64 / best(Duration::from_millis(20), work)
         };
         let (arithmetic_of_one, arithmetic) = (rate(1), rate(threads()));
-        let (l2, l3) = (caches::size(2).unwrap_or(1 << 19), caches::size(3).unwrap_or(1 << 23));
+        let (l2, l3) = (caches::size(2).unwrap_or(1 << 19), caches::last_level());
         // Two thirds of the second level in all, half of the third, and well beyond the third.
         let sizes = [("L2", l2 * threads() * 2 / 3), ("L3", l3 / 2), ("memory", 4 * l3.max(1 << 24))];
         let levels = sizes.map(|(name, bytes)| level(name, bytes)).into();

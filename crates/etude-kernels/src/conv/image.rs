@@ -2,7 +2,7 @@
 //! memory: padding is written out as zeros, and columns are sorted by their remainder modulo the stride.
 
 use crate::Float;
-use crate::cpu::{self, Vector, Work};
+use crate::cpu::{self, TileShape, Vector, Work};
 
 /// Where positions and taps lie in a padded copy of one plane.
 ///
@@ -12,11 +12,13 @@ pub(super) struct Layout {
     source: [usize; 3],
     /// From one position to the next, in the source.
     step: [usize; 3],
+    /// From one row of the copy to the next, in the source: more than 1 if all taps lie in one row.
+    skip: usize,
     /// The lowest source coordinate of each axis, for the first position of the band; may be negative.
     low: [isize; 3],
-    /// Coordinates of each axis for a band of `band` positions of axis `axis`.
+    /// Coordinates of each axis for a band of positions, of axis 1 those that are kept.
     extent: [usize; 3],
-    /// Whether a remainder modulo `step` is read at all, for axis 1.
+    /// Whether a remainder modulo the step is read at all, for the rows that are kept.
     used: Vec<bool>,
     /// How many remainders of axis 2 are kept.
     phases: usize,
@@ -47,7 +49,9 @@ impl Layout {
         };
         let ranges = [range(0), range(1), range(2)];
         let span = |axis: usize| (ranges[axis].1 - ranges[axis].0) as usize;
-        let extent = [0, 1, 2].map(|axis| (positions[axis] - 1) * step[axis] + span(axis) + 1);
+        let skip = if span(1) == 0 { step[1] } else { 1 };
+        let kept = [step[0], step[1] / skip, step[2]];
+        let extent = [0, 1, 2].map(|axis| (positions[axis] - 1) * kept[axis] + span(axis) + 1);
         let phases = step[2].min(span(2) + 1);
         let width = extent[2].div_ceil(step[2]);
         let mut used = vec![false; step[1]];
@@ -55,6 +59,7 @@ impl Layout {
         let mut layout = Layout {
             source,
             step,
+            skip,
             low: ranges.map(|range| range.0),
             extent,
             used,
@@ -100,6 +105,7 @@ impl Layout {
         Some(Layout {
             source,
             step,
+            skip: 1,
             low: [0; 3],
             extent: source,
             used: vec![],
@@ -119,7 +125,7 @@ impl Layout {
 
     /// Offset of the row of positions (z, y) of the band; the taps' offsets are added to it.
     pub(super) fn row(&self, z: usize, y: usize) -> usize {
-        (z * self.step[0] * self.extent[1] + y * self.step[1]) * self.pitch()
+        (z * self.step[0] * self.extent[1] + y * (self.step[1] / self.skip)) * self.pitch()
     }
 
     /// Copies one plane; `first` is the band's first position of axes 0 and 1.
@@ -152,16 +158,25 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
         for z in 0..layout.extent[0] {
             let from_z = start[0] + z as isize;
             for y in 0..layout.extent[1] {
-                let from_y = start[1] + y as isize;
-                if !layout.used[y % layout.step[1]] {
+                let from_y = start[1] + (y * layout.skip) as isize;
+                if !layout.used[y % (layout.step[1] / layout.skip)] {
                     copy = copy.wrapping_add(layout.pitch());
                     continue;
                 }
                 let exists = from_z >= 0 && (from_z as usize) < depth && from_y >= 0 && (from_y as usize) < height;
                 // Formed with wrapping arithmetic, as it points nowhere for a row that does not exist.
                 let row = plane.wrapping_offset((from_z * height as isize + from_y) * length as isize);
+                let inside = |phase: usize| if exists { layout.inside[phase] } else { (width, width, 0) };
+                let count = |phase: usize| inside(phase).1 - inside(phase).0;
+                // Short vectors' parts are written element by element, which costs more than reading twice.
+                if V::LANES == TileShape::MAX_LANES && step == 2 && layout.phases == 2 && count(0).min(count(1)) > 0 {
+                    // SAFETY: the columns of both exist in the source; the copy has room for a vector behind its end.
+                    unsafe { both::<T, V>(row, [inside(0), inside(1)], width, copy) };
+                    copy = copy.wrapping_add(layout.pitch());
+                    continue;
+                }
                 for phase in 0..layout.phases {
-                    let (begin, end, first) = if exists { layout.inside[phase] } else { (width, width, 0) };
+                    let (begin, end, first) = inside(phase);
                     // Whole vectors are written; what lies beyond the row's end is overwritten by what follows.
                     // SAFETY: columns `begin..end` exist in the source; the copy has room for a vector behind its end.
                     unsafe {
@@ -179,7 +194,7 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
                         } else {
                             let to = copy.add(begin);
                             match step {
-                                2 => spaced::<T, 2>(from, to, count),
+                                2 => every_second::<T, V>(from, to, count),
                                 4 => spaced::<T, 4>(from, to, count),
                                 _ => (0..count).for_each(|i| *to.add(i) = *from.add(i * step)),
                             }
@@ -189,6 +204,66 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A row whose even and odd columns go to two rows of `width`, one behind the other: from what column to what, and where in
+/// the source the first comes from. There is one of each at least.
+#[inline(always)]
+unsafe fn both<T: Float, V: Vector<T>>(row: *const T, inside: [(usize, usize, usize); 2], width: usize, to: *mut T) {
+    // The side that comes first in the source, and the other, which begins a column later.
+    let early = usize::from(inside[1].2 < inside[0].2);
+    let [count, late] = [early, 1 - early].map(|side| inside[side].1 - inside[side].0);
+    // SAFETY: the caller's promise. What is written beyond the end of the first row comes before the second's own.
+    unsafe {
+        let second = to.add(width);
+        zeros::<T, V>(to, inside[0].0);
+        zeros::<T, V>(to.add(inside[0].1), width - inside[0].1);
+        zeros::<T, V>(second, inside[1].0);
+        let from = row.add(inside[early].2);
+        let starts = [to.add(inside[0].0), second.add(inside[1].0)];
+        let mut i = 0;
+        while i < count {
+            let (low, high) = two::<T, V>(from.add(2 * i), (count - i) + (late.max(i) - i));
+            let values = low.deinterleave(high);
+            let [first, other] = if early == 0 { [values.0, values.1] } else { [values.1, values.0] };
+            let rest = (inside[0].1 - inside[0].0).saturating_sub(i);
+            if rest >= V::LANES {
+                first.store(starts[0].add(i))
+            } else {
+                first.store_part(starts[0].add(i), rest)
+            }
+            other.store(starts[1].add(i));
+            i += V::LANES;
+        }
+        zeros::<T, V>(second.add(inside[1].1), width - inside[1].1);
+    }
+}
+
+/// Every second element, in whole vectors.
+#[inline(always)]
+unsafe fn every_second<T: Float, V: Vector<T>>(from: *const T, to: *mut T, count: usize) {
+    let mut i = 0;
+    while i < count {
+        // SAFETY: the wanted elements exist in the source; there is room for `count` elements and a vector more.
+        unsafe {
+            let (low, high) = two::<T, V>(from.add(2 * i), 2 * (count - i) - 1);
+            low.deinterleave(high).0.store(to.add(i));
+        }
+        i += V::LANES;
+    }
+}
+
+/// Two vectors, of which `count` elements exist.
+#[inline(always)]
+unsafe fn two<T: Float, V: Vector<T>>(from: *const T, count: usize) -> (V, V) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match count >= 2 * V::LANES {
+            true => (V::load(from), V::load(from.add(V::LANES))),
+            false if count > V::LANES => (V::load(from), V::load_part(from.add(V::LANES), count - V::LANES)),
+            false => (V::load_part(from, count), V::splat(T::ZERO)),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Convolutions and their gradients, without a buffer of patches: patches are packed straight into the panels of the
-//! matrix product's tile kernel, or not at all where there are few output channels.
+//! matrix product's tile kernel, or not at all where there are few output channels or a kernel has one element.
 //!
 //! The forward pass and the gradient of the input are both a `sweep`: sums over taps of a shifted input. The gradient of
 //! the weights is a product over all positions (`weight`). 3 × 3 kernels with stride 1 take a quarter of the
@@ -9,6 +9,7 @@ pub mod channels;
 mod depthwise;
 mod direct;
 mod image;
+mod panels;
 mod pointwise;
 mod sweep;
 #[cfg(test)]
@@ -227,10 +228,6 @@ fn plain_input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut 
             }
         }
     }
-    if !all || channels == 0 {
-        // Some elements are reached by no position of the kernel.
-        parallel_chunks(gx, 1 << 16, |_, gx| gx.fill(T::ZERO));
-    }
     let sweep = Sweep {
         batch: g.batch,
         groups: g.groups,
@@ -246,6 +243,10 @@ fn plain_input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut 
         target: g.input,
         target_step: g.stride,
     };
+    if (!all || channels == 0) && !sweep.fills_gaps() {
+        // Some elements are reached by no position of the kernel.
+        parallel_chunks(gx, 1 << 16, |_, gx| gx.fill(T::ZERO));
+    }
     sweep.run(gy, w, gx);
 }
 

@@ -2,8 +2,9 @@
 
 use super::direct::{self, Plane};
 use super::image::Layout;
+use super::panels::{Patches, Run, Spread};
 use crate::Float;
-use crate::cpu::{self, TileShape, Vector, Work};
+use crate::cpu::{self, TileShape, caches};
 use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
@@ -54,6 +55,10 @@ const DEPTH: usize = 320;
 const POSITIONS: usize = 256;
 /// The same where patches are not packed: less of the input is copied twice.
 const DIRECT_POSITIONS: usize = 2048;
+/// Depth up to which a cell has four times as many: their panels are small.
+const SHALLOW: usize = 64;
+/// Channels of the next strip that are asked for before this one is computed, where they are read in place.
+const AHEAD: usize = 16;
 /// Rows computed with one strip before the next, so that their weights stay in the second-level cache.
 const ROW_BLOCK: usize = 96;
 /// Up to so many rows, patches are not packed: each would be used too seldom.
@@ -87,14 +92,21 @@ struct Cell {
     size: [usize; 3],
 }
 
-/// A run of neighbouring positions inside a strip.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    /// Column of the strip it starts at.
-    column: usize,
-    length: usize,
-    /// Where its first position lies in the copied image.
-    base: usize,
+/// Where a sweep's results go.
+struct Target<T> {
+    at: SendPointer<T>,
+    /// Whether they are written past the caches, which are too small for them.
+    past: bool,
+}
+
+/// Where a cell's sums go.
+struct Place<F> {
+    /// Row 0 of a strip is written to `at(class, first position)`.
+    at: F,
+    /// From one row to the next.
+    row: usize,
+    /// Whether they are written past the caches.
+    past: bool,
 }
 
 impl Sweep {
@@ -104,7 +116,9 @@ impl Sweep {
         if self.classes.is_empty() || self.batch * self.groups * self.rows * self.channels * positions == 0 {
             return;
         }
-        let y = SendPointer(y.as_mut_ptr());
+        // Results that the caches have no room for beside what they are made of and what is made of them next.
+        let past = 3 * size_of_val(y) > if cfg!(test) { 1 << 17 } else { caches::last_level() };
+        let y = Target { at: SendPointer(y.as_mut_ptr()), past };
         let cut = self.cut(TileShape::of::<T>().columns);
         let depth = self.channels * self.taps();
         let panel = pack::left_size::<T>(self.rows, depth);
@@ -127,7 +141,7 @@ impl Sweep {
                     let cell = Cell { group, image, images, first, size };
                     let weights = &weights[group * panel..][..panel];
                     if self.rows <= FEW_ROWS {
-                        self.direct(&cut, &cell, x, weights, &y);
+                        self.direct(&cut, &cell, x, weights, &y.at);
                     } else {
                         self.product(&cut, &cell, x, weights, &y);
                     }
@@ -145,17 +159,17 @@ impl Sweep {
         self.target.iter().product()
     }
 
-    /// Where a grid position of a class lies in a plane of `y`.
-    fn target_offset(&self, class: &Class, position: [usize; 3]) -> usize {
-        let [z, y, x] = [0, 1, 2].map(|axis| class.origin[axis] + position[axis] * self.target_step[axis]);
+    /// Where a grid position of the class at `origin` lies in a plane of `y`.
+    fn target_offset(&self, origin: [usize; 3], position: [usize; 3]) -> usize {
+        let [z, y, x] = [0, 1, 2].map(|axis| origin[axis] + position[axis] * self.target_step[axis]);
         (z * self.target[1] + y) * self.target[2] + x
     }
 
-    /// How many of a cell's positions along each axis lie inside `y`.
-    fn inside(&self, class: &Class, cell: &Cell) -> [usize; 3] {
+    /// How many of a cell's positions along each axis lie inside `y`, for the class at `origin`.
+    fn inside(&self, origin: [usize; 3], cell: &Cell) -> [usize; 3] {
         let first = [cell.first[0], cell.first[1], 0];
         [0, 1, 2].map(|axis| {
-            let all = (self.target[axis] - class.origin[axis]).div_ceil(self.target_step[axis]);
+            let all = (self.target[axis] - origin[axis]).div_ceil(self.target_step[axis]);
             all.saturating_sub(first[axis]).min(cell.size[axis])
         })
     }
@@ -165,6 +179,23 @@ impl Sweep {
         self.target_step == [1; 3] && self.target == self.grid
     }
 
+    /// Whether places that no class writes are filled with zeros.
+    pub(super) fn fills_gaps(&self) -> bool {
+        self.rows > FEW_ROWS && self.target_step[2] == 2 && self.channels > 0 && !self.classes.is_empty()
+    }
+
+    /// The classes by the place of their position 0; with a step of 2 along axis 2, both of a line together, with lines that
+    /// have none.
+    fn places(&self) -> Vec<([usize; 3], [Option<usize>; 2])> {
+        if self.target_step[2] != 2 {
+            return self.classes.iter().enumerate().map(|(index, class)| (class.origin, [Some(index), None])).collect();
+        }
+        let at = |origin: [usize; 3]| self.classes.iter().position(|class| class.origin == origin);
+        let [depth, height] = [0, 1].map(|axis| self.target_step[axis].min(self.target[axis]));
+        let lines = (0..depth).flat_map(|z| (0..height).map(move |y| [z, y, 0]));
+        lines.map(|origin| (origin, [at(origin), at([origin[0], origin[1], 1])])).collect()
+    }
+
     fn cut(&self, wide: usize) -> Cut {
         let axis = if self.grid[0] > 1 { 0 } else { 1 };
         let row: usize = self.grid[axis + 1..].iter().product();
@@ -172,6 +203,8 @@ impl Sweep {
         let about = match (self.rows <= FEW_ROWS, self.classes.len() > 1) {
             (true, _) => DIRECT_POSITIONS,
             (false, true) => POSITIONS / 2,
+            // Bands that share lines of the input copy them twice.
+            (false, false) if self.channels * self.taps() <= SHALLOW => 4 * POSITIONS,
             (false, false) => POSITIONS,
         };
         let (images, band) = if whole <= about * 3 / 2 {
@@ -281,7 +314,7 @@ impl Sweep {
                 for class in &self.classes {
                     let taps = class.taps.len();
                     let depth = channels * taps;
-                    let size = self.inside(class, cell);
+                    let size = self.inside(class.origin, cell);
                     if size.contains(&0) {
                         before += taps;
                         continue;
@@ -290,7 +323,7 @@ impl Sweep {
                     for c in 0..channels {
                         offsets.extend(cut.layout.taps[before..][..taps].iter().map(|tap| c * plane + tap));
                     }
-                    let corner = self.target_offset(class, [cell.first[0], cell.first[1], 0]);
+                    let corner = self.target_offset(class.origin, [cell.first[0], cell.first[1], 0]);
                     let weights = &weights[(before * self.channels + channel * taps) * padded..];
                     for image in 0..cell.images {
                         let target = ((cell.image + image) * self.groups + cell.group) * self.rows;
@@ -326,46 +359,58 @@ impl Sweep {
         });
     }
 
-    /// A cell as a matrix product: patches are packed as a right side. Where strips are not neighbours in `y`, sums are
-    /// kept by class and row, `[class][row][position]`, and written at the end.
-    fn product<T: Float>(&self, cut: &Cut, cell: &Cell, x: &[T], weights: &[T], y: &SendPointer<T>) {
-        let wide = TileShape::of::<T>().columns;
+    /// A cell as a matrix product: patches are packed as a right side, or read where they lie. Where strips are not
+    /// neighbours in `y`, sums are kept by class and row, `[class][row][position]`, and written at the end.
+    fn product<T: Float>(&self, cut: &Cut, cell: &Cell, x: &[T], weights: &[T], y: &Target<T>) {
+        let TileShape { columns: wide, lanes, .. } = TileShape::of::<T>();
         let each: usize = cell.size.iter().product();
-        let straight = self.is_contiguous() && (cell.images == 1 || each.is_multiple_of(wide));
+        // Images that lie ready are worked on one by one, if few lanes are left empty.
+        let alone = cut.layout.in_place && self.taps() == 1 && each.next_multiple_of(lanes) * 8 <= each * 9;
+        let image = if alone { each } else { cell.images * each };
+        let straight = self.is_contiguous() && (cell.images == 1 || alone || each.is_multiple_of(wide));
         let length = (cell.images * each).next_multiple_of(wide);
         if straight {
             let plane =
                 |image: usize| ((cell.image + image) * self.groups + cell.group) * self.rows * self.target_size();
-            let corner = self.target_offset(&self.classes[0], [cell.first[0], cell.first[1], 0]);
+            let corner = self.target_offset(self.classes[0].origin, [cell.first[0], cell.first[1], 0]);
             let place = |_: usize, position: usize| {
                 // SAFETY: the cell's positions lie inside `y`.
-                unsafe { y.at(plane(position / each) + corner + position % each) }
+                unsafe { y.at.at(plane(position / each) + corner + position % each) }
             };
-            return self.sums(cut, cell, x, weights, self.target_size(), place);
+            let past = y.past && cut.block == self.channels;
+            self.sums(cut, cell, x, weights, image, Place { at: place, row: self.target_size(), past });
+            if past {
+                cpu::fence();
+            }
+            return;
         }
         scratch::with(Purpose::Partial, self.classes.len() * self.rows * length, |sums: &mut [T]| {
             let base = SendPointer(sums.as_mut_ptr());
             // SAFETY: there is room for all classes, rows and positions.
             let place = |class: usize, position: usize| unsafe { base.at(class * self.rows * length + position) };
-            self.sums(cut, cell, x, weights, length, place);
-            let sums = &*sums;
+            self.sums(cut, cell, x, weights, cell.images * each, Place { at: place, row: length, past: false });
+            let (sums, places) = (&*sums, self.places());
             for image in 0..cell.images {
                 let target = ((cell.image + image) * self.groups + cell.group) * self.rows * self.target_size();
-                for (index, class) in self.classes.iter().enumerate() {
-                    let size = self.inside(class, cell);
+                for &(origin, classes) in &places {
+                    let mut size = self.inside(origin, cell);
+                    if self.target_step[2] == 2 {
+                        size[2] += self.inside([origin[0], origin[1], 1], cell)[2];
+                    }
                     if size.contains(&0) {
                         continue;
                     }
-                    let corner = self.target_offset(class, [cell.first[0], cell.first[1], 0]);
+                    let corner = self.target_offset(origin, [cell.first[0], cell.first[1], 0]);
+                    let from = |class: usize| sums[class * self.rows * length + image * each..].as_ptr();
                     let spread = Spread {
                         rows: self.rows,
                         size,
-                        from: sums[index * self.rows * length + image * each..].as_ptr(),
+                        from: classes.map(|class| class.map(from)),
                         from_row: length,
                         from_z: cell.size[1] * cell.size[2],
                         from_y: cell.size[2],
                         // SAFETY: the cell's first position lies inside `y`.
-                        to: unsafe { y.at(target + corner) },
+                        to: unsafe { y.at.at(target + corner) },
                         to_row: self.target_size(),
                         to_z: self.target_step[0] * self.target[1] * self.target[2],
                         to_y: self.target_step[1] * self.target[2],
@@ -378,74 +423,99 @@ impl Sweep {
         });
     }
 
-    /// All sums of a cell; row 0 of a strip is written to `place(class, first position)`, rows are `row_step` apart.
+    /// All sums of a cell, in strips that do not cross the end of `image` positions.
     fn sums<T: Float>(
         &self,
         cut: &Cut,
         cell: &Cell,
         x: &[T],
         weights: &[T],
-        row_step: usize,
-        place: impl Fn(usize, usize) -> *mut T,
+        image: usize,
+        place: Place<impl Fn(usize, usize) -> *mut T>,
     ) {
-        let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+        let TileShape { rows: tall, columns: wide, lanes } = TileShape::of::<T>();
         let (plane, padded) = (cut.layout.plane, pack::left_size::<T>(self.rows, 1));
         let positions = cell.images * cell.size.iter().product::<usize>();
         let most = self.classes.iter().map(|class| class.taps.len()).max().unwrap_or(0);
-        let panel_size = positions.next_multiple_of(wide) * cut.block * most + 64;
+        let starts = || (0..positions).step_by(image).flat_map(|first| (first..first + image).step_by(wide));
+        // With few rows, strips are used soon after they are packed, while they are near; not at once, for what has just been
+        // written piece by piece is slow to read.
+        let strips = starts().count();
+        let together = if self.rows <= ROW_BLOCK { strips.min(pack::STRIPS) } else { strips };
+        let panel_size = together * wide * cut.block * most + 64;
         let image_size = if cut.layout.in_place { 0 } else { cell.images * cut.block * plane + 64 };
         scratch::with(Purpose::Image, image_size, |copy: &mut [T]| {
             scratch::with(Purpose::Right, panel_size, |panel: &mut [T]| {
+                let mut strips = Vec::with_capacity(together);
                 for channel in (0..self.channels).step_by(cut.block) {
                     let channels = cut.block.min(self.channels - channel);
-                    let (image, image_step) = if cut.layout.in_place {
+                    let (source, image_step) = if cut.layout.in_place {
                         let first = (cell.image * self.groups + cell.group) * self.channels + channel;
                         let start = first * plane + cut.layout.row(cell.first[0], cell.first[1]);
-                        (x[start..].as_ptr(), self.groups * self.channels * plane)
+                        (&x[start..], self.groups * self.channels * plane)
                     } else {
                         self.copy(cut, cell, channel, channels, x, copy);
-                        (copy.as_ptr(), channels * plane)
+                        (&*copy, channels * plane)
                     };
                     let mut before = 0;
                     for (index, class) in self.classes.iter().enumerate() {
                         let taps = class.taps.len();
                         let depth = channels * taps;
                         let weights = &weights[(before * self.channels + channel * taps) * padded..];
-                        for (strip, start) in (0..positions).step_by(wide).enumerate() {
-                            let count = wide.min(positions - start);
-                            let mut runs = [Run::default(); TileShape::MAX_COLUMNS];
-                            let used = self.runs(cut, cell, image_step, start, count, &mut runs);
-                            let patches = Patches {
-                                runs: &runs[..used],
-                                channels,
-                                plane,
-                                taps: &cut.layout.taps[before..][..taps],
-                                image,
-                                to: panel[strip * depth * wide..].as_mut_ptr(),
-                            };
-                            // SAFETY: the runs lie inside the image; the panel has room for what is written beyond a
-                            // run's end.
-                            unsafe { cpu::run(patches) };
-                        }
-                        for row in (0..self.rows).step_by(ROW_BLOCK) {
-                            let rows = ROW_BLOCK.min(self.rows - row);
-                            for (strip, start) in (0..positions).step_by(wide).enumerate() {
-                                let strip = Strip {
-                                    rows,
-                                    depth,
-                                    columns: wide.min(positions - start),
-                                    a: weights[row * depth..].as_ptr(),
-                                    a_row: 1,
-                                    a_strip: (tall * depth) as isize,
-                                    a_step: tall as isize,
-                                    b: panel[strip * depth * wide..].as_ptr(),
-                                    b_step: wide as isize,
-                                    c: place(index, start).wrapping_add(row * row_step),
-                                    c_row: row_step,
-                                    add: channel > 0,
+                        let in_place = taps == 1 && (self.rows <= 2 * ROW_BLOCK || plane.is_multiple_of(lanes));
+                        let mut starts = starts().peekable();
+                        while starts.peek().is_some() {
+                            strips.clear();
+                            for start in starts.by_ref().take(together) {
+                                let columns = wide.min(image - start % image);
+                                let mut runs = [Run::default(); TileShape::MAX_COLUMNS];
+                                let used = self.runs(cut, cell, image_step, start, columns, &mut runs);
+                                let from = runs[0].base + cut.layout.taps[before];
+                                let panel = &mut panel[strips.len() * depth * wide..];
+                                if in_place && used == 1 && from + (channels - 1) * plane + wide <= source.len() {
+                                    strips.push((start, columns, source[from..].as_ptr(), plane));
+                                    continue;
+                                }
+                                let patches = Patches {
+                                    runs: &runs[..used],
+                                    channels,
+                                    plane,
+                                    taps: &cut.layout.taps[before..][..taps],
+                                    image: source.as_ptr(),
+                                    to: panel.as_mut_ptr(),
                                 };
-                                // SAFETY: the panels are complete, the rows exist, and the place belongs to this cell.
-                                unsafe { strip.compute() };
+                                // SAFETY: the runs lie inside the image; the panel has room for what is written beyond a
+                                // run's end.
+                                unsafe { cpu::run(patches) };
+                                strips.push((start, columns, panel.as_ptr(), wide));
+                            }
+                            for row in (0..self.rows).step_by(ROW_BLOCK) {
+                                for &(start, columns, b, b_step) in &strips {
+                                    if in_place && row == 0 {
+                                        // What the kernel does not ask for itself of the next strip.
+                                        for channel in 0..channels.min(AHEAD) {
+                                            let next = b.wrapping_add(channel * b_step + wide);
+                                            cpu::prefetch(next);
+                                            cpu::prefetch(next.wrapping_add(lanes));
+                                        }
+                                    }
+                                    let strip = Strip {
+                                        rows: ROW_BLOCK.min(self.rows - row),
+                                        depth,
+                                        columns,
+                                        a: weights[row * depth..].as_ptr(),
+                                        a_row: 1,
+                                        a_strip: (tall * depth) as isize,
+                                        a_step: tall as isize,
+                                        b,
+                                        b_step: b_step as isize,
+                                        c: (place.at)(index, start).wrapping_add(row * place.row),
+                                        c_row: place.row,
+                                        add: channel > 0,
+                                    };
+                                    // SAFETY: the panels are complete, the rows exist, and the place belongs to this cell.
+                                    unsafe { if place.past { strip.compute_past_caches() } else { strip.compute() } }
+                                }
                             }
                         }
                         before += taps;
@@ -484,97 +554,5 @@ impl Sweep {
             (row, x) = (row + 1, 0);
         }
         used
-    }
-}
-
-/// Packing one strip of patches: for each channel and tap, the strip's runs of the shifted image.
-struct Patches<'a, T> {
-    runs: &'a [Run],
-    channels: usize,
-    plane: usize,
-    taps: &'a [usize],
-    image: *const T,
-    to: *mut T,
-}
-
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for Patches<'_, T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        let mut to = self.to;
-        // Whole vectors are written; what is beyond a run's end is overwritten by the next run, tap or strip.
-        // SAFETY: the runs lie inside the image; the panel has room for two vectors behind the last run.
-        unsafe {
-            for c in 0..self.channels {
-                let plane = self.image.add(c * self.plane);
-                for &tap in self.taps {
-                    let from = plane.add(tap);
-                    for run in self.runs {
-                        let (from, to) = (from.add(run.base), to.add(run.column));
-                        if run.length >= V::LANES {
-                            V::load(from).store(to);
-                        } else {
-                            V::load_part(from, run.length).store(to);
-                        }
-                        if run.length >= 2 * V::LANES {
-                            V::load(from.add(V::LANES)).store(to.add(V::LANES));
-                        } else if run.length > V::LANES {
-                            V::load_part(from.add(V::LANES), run.length - V::LANES).store(to.add(V::LANES));
-                        }
-                    }
-                    to = to.add(2 * V::LANES);
-                }
-            }
-        }
-    }
-}
-
-/// Sums of a cell go to their places: `to(r, z, y, x) = from(r, z, y, x)`.
-struct Spread<T> {
-    rows: usize,
-    size: [usize; 3],
-    from: *const T,
-    from_row: usize,
-    from_z: usize,
-    from_y: usize,
-    to: *mut T,
-    to_row: usize,
-    to_z: usize,
-    to_y: usize,
-    to_x: usize,
-}
-
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for Spread<T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        // Rows that follow one another on both sides are one.
-        let [depth, mut height, mut width] = self.size;
-        if self.to_x == 1 && width == self.from_y && width == self.to_y {
-            (height, width) = (1, height * width);
-        }
-        for r in 0..self.rows {
-            for z in 0..depth {
-                for y in 0..height {
-                    // SAFETY: the fields' promises: these positions exist on both sides.
-                    unsafe {
-                        let from = self.from.add(r * self.from_row + z * self.from_z + y * self.from_y);
-                        let to = self.to.add(r * self.to_row + z * self.to_z + y * self.to_y);
-                        if self.to_x > 1 {
-                            (0..width).for_each(|x| *to.add(x * self.to_x) = *from.add(x));
-                            continue;
-                        }
-                        let mut x = 0;
-                        while x + V::LANES <= width {
-                            V::load(from.add(x)).store(to.add(x));
-                            x += V::LANES;
-                        }
-                        if x < width {
-                            V::load_part(from.add(x), width - x).store_part(to.add(x), width - x);
-                        }
-                    }
-                }
-            }
-        }
     }
 }

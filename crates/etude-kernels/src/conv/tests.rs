@@ -234,9 +234,38 @@ fn pointwise_geometries() -> Vec<ConvGeometry> {
     all
 }
 
+/// More rows than a tile: steps of 2 whose places are written by turns, planes that are read in place, results that are
+/// written past the caches.
+fn strip_geometries() -> Vec<ConvGeometry> {
+    let halved = ConvGeometry { padding: [0, 1, 1], stride: [1, 2, 2], ..plain(2, [14, 17], [9, 37], [3, 3]) };
+    let pointwise = ConvGeometry { padding: [0; 3], kernel: [1; 3], ..halved };
+    let mut all = vec![
+        halved,
+        ConvGeometry { input: [1, 10, 76], padding: [0, 0, 0], ..halved },
+        ConvGeometry { input: [1, 7, 2], padding: [0, 2, 3], ..halved },
+        ConvGeometry { input: [1, 5, 1], kernel: [1, 2, 2], ..halved },
+        ConvGeometry { input: [1, 1, 67], kernel: [1, 1, 4], padding: [0, 0, 2], ..halved },
+        ConvGeometry { input: [4, 5, 9], kernel: [2, 3, 3], padding: [1; 3], stride: [2; 3], ..halved },
+        ConvGeometry { kernel: [1, 5, 3], dilation: [1, 2, 2], padding: [0, 4, 2], ..halved },
+        pointwise,
+        ConvGeometry { stride: [1, 2, 1], ..pointwise },
+        ConvGeometry { stride: [1, 1, 2], ..pointwise },
+        ConvGeometry { stride: [1, 3, 2], padding: [0, 1, 1], ..pointwise },
+        ConvGeometry { input: [1, 41, 40], out_channels: 15, ..pointwise },
+        plain(1, [3, 20], [32, 32], [1, 1]),
+        plain(1, [3, 20], [66, 18], [3, 3]),
+        plain(3, [5, 200], [14, 14], [1, 1]),
+        plain(3, [5, 199], [8, 16], [1, 1]),
+        ConvGeometry { padding: [0, 1, 1], ..plain(1, [2, 13], [50, 45], [3, 3]) },
+    ];
+    all.iter_mut().for_each(|g| *g = sized(*g));
+    all
+}
+
 /// All geometries of these tests.
 fn every_geometry() -> impl Iterator<Item = ConvGeometry> {
-    geometries().into_iter().chain(depthwise_geometries()).chain(pointwise_geometries())
+    let all = geometries().into_iter().chain(depthwise_geometries());
+    all.chain(pointwise_geometries()).chain(strip_geometries())
 }
 
 #[test]

@@ -81,6 +81,11 @@ impl<T: Float> Vector<T> for Avx2<T> {
         unsafe { _mm256_storeu_ps(to.cast(), self.0) }
     }
     #[inline(always)]
+    unsafe fn store_past_caches(self, to: *mut T) {
+        // SAFETY: the caller's promise, which includes the alignment.
+        unsafe { _mm256_stream_ps(to.cast(), self.0) }
+    }
+    #[inline(always)]
     unsafe fn store_part(self, to: *mut T, count: usize) {
         // Not the masked store, which is slow on many machines.
         let mut lanes = MaybeUninit::<[T; 8]>::uninit();

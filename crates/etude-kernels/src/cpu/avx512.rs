@@ -56,6 +56,11 @@ impl Vector<f32> for Avx512 {
         unsafe { _mm512_storeu_ps(to, self.0) }
     }
     #[inline(always)]
+    unsafe fn store_past_caches(self, to: *mut f32) {
+        // SAFETY: the caller's promise, which includes the alignment.
+        unsafe { _mm512_stream_ps(to, self.0) }
+    }
+    #[inline(always)]
     unsafe fn store_part(self, to: *mut f32, count: usize) {
         // SAFETY: lanes that are masked out are not written.
         unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }

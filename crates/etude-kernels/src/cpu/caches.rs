@@ -7,6 +7,12 @@ pub(crate) fn size(level: usize) -> Option<usize> {
     property(level, "Unified", "size")?.strip_suffix('K')?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
+/// The size of the last-level cache, in bytes: 8 MiB unless the system says otherwise.
+pub(crate) fn last_level() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| size(3).unwrap_or(8 << 20))
+}
+
 /// Bytes of a line.
 const LINE: usize = 64;
 /// Bytes after which lines fall on the same set of the first-level cache.

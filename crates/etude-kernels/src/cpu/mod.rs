@@ -235,6 +235,16 @@ pub(crate) fn prefetch_to_write<T>(address: *const T) {
     let _ = address;
 }
 
+/// Orders what was written past the caches ([`Vector::store_past_caches`]) before all that this thread writes from now on.
+#[inline(always)]
+pub(crate) fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every processor of this kind has it.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// How many floating-point operations [`multiply_adds`] does in a round, whatever the machine.
 pub const OPERATIONS_PER_ROUND: usize = 2 * TileShape::MAX_LANES * SUMS;
 

@@ -35,6 +35,13 @@ pub trait Vector<T: Float>: Copy {
     }
     /// Writes `LANES` elements.
     unsafe fn store(self, to: *mut T);
+    /// Writes `LANES` elements at an aligned place, past the caches where the machine can: what is written is not read
+    /// first, and takes no other lines' place. [`super::fence`] makes it visible in order.
+    #[inline(always)]
+    unsafe fn store_past_caches(self, to: *mut T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to) }
+    }
     /// Writes the first `count` elements, at most `LANES`, and touches nothing behind them.
     unsafe fn store_part(self, to: *mut T, count: usize);
     /// `self · a + b`, rounded once where the machine can.

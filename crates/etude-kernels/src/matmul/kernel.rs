@@ -35,7 +35,7 @@ const LINE: usize = 64;
 impl<T: Float> Strip<T> {
     /// One tile for each number of rows, of one or of two vectors. Each is compiled by itself: one function that holds
     /// them all would keep neither its sums nor its strides in registers.
-    const TILES: [[unsafe fn(&Self, InstructionSet, usize); 2]; 12] = [
+    const TILES: [[unsafe fn(&Self, InstructionSet, usize, bool); 2]; 12] = [
         [Self::tile::<1, 1>, Self::tile::<1, 2>],
         [Self::tile::<2, 1>, Self::tile::<2, 2>],
         [Self::tile::<3, 1>, Self::tile::<3, 2>],
@@ -55,6 +55,24 @@ impl<T: Float> Strip<T> {
     /// # Safety
     /// The fields must describe valid memory, as documented on the type; `c` must not overlap `a` or `b`.
     pub(crate) unsafe fn compute(self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.tiles(false) }
+    }
+
+    /// As [`Strip::compute`], but `c`, which must not be added to, is written past the caches where its lines lie so that
+    /// it can be. The caller fences ([`cpu::fence`]) before another thread may look.
+    ///
+    /// # Safety
+    /// As for [`Strip::compute`].
+    pub(crate) unsafe fn compute_past_caches(self) {
+        let whole = self.columns == T::shape(cpu::instruction_set()).columns;
+        let aligned = (self.c as usize | (self.c_row * size_of::<T>())).is_multiple_of(LINE);
+        // SAFETY: the caller's promise.
+        unsafe { self.tiles(whole && aligned && !self.add) }
+    }
+
+    /// All tiles; `past` says whether results are written past the caches.
+    unsafe fn tiles(&self, past: bool) {
         let set = cpu::instruction_set();
         let TileShape { rows: tall, lanes, .. } = T::shape(set);
         let column = usize::from(self.columns > lanes);
@@ -64,17 +82,17 @@ impl<T: Float> Strip<T> {
         for row in (0..self.rows).step_by(step) {
             let rows = step.min(self.rows - row);
             // SAFETY: rows `row..row + rows` exist in `a` and `c`.
-            unsafe { Self::TILES[rows - 1][column](&self, set, row) };
+            unsafe { Self::TILES[rows - 1][column](self, set, row, past) };
         }
     }
 
     /// The tile of `R` rows from `row`, `C` vectors wide.
-    unsafe fn tile<const R: usize, const C: usize>(&self, set: InstructionSet, row: usize) {
+    unsafe fn tile<const R: usize, const C: usize>(&self, set: InstructionSet, row: usize, past: bool) {
         let TileShape { rows: tall, .. } = T::shape(set);
         let offset = (row / tall) as isize * self.a_strip + (row % tall) as isize * self.a_row;
         let (a, c) = (self.a.wrapping_offset(offset), self.c.wrapping_add(row * self.c_row));
         // SAFETY: the set is the chosen one; the rest is the caller's promise.
-        unsafe { T::dispatch(set, Tile::<T, R, C> { strip: self, a, c }) }
+        unsafe { T::dispatch(set, Tile::<T, R, C> { strip: self, a, c, past }) }
     }
 }
 
@@ -83,6 +101,8 @@ struct Tile<'a, T, const R: usize, const C: usize> {
     strip: &'a Strip<T>,
     a: *const T,
     c: *mut T,
+    /// Whether `c` is written past the caches: it begins at a line, as its rows do, and no column is missing.
+    past: bool,
 }
 
 // SAFETY: everything that uses `V` is inlined.
@@ -92,17 +112,31 @@ unsafe impl<T: Float, const R: usize, const C: usize> Work<T> for Tile<'_, T, R,
         if R > V::ROWS {
             return; // Never asked for; without this the tile would be compiled all the same.
         }
-        let Tile { strip, a, c } = self;
+        let Tile { strip, a, c, past } = self;
         let (depth, c_row) = (strip.depth, strip.c_row);
         // SAFETY: `R` rows and `C` vectors of columns are there to read; of `c` only `columns` are touched.
         unsafe {
-            (0..R).for_each(|i| cpu::prefetch(c.wrapping_add(i * c_row)));
+            for i in 0..if past { 0 } else { R } {
+                for j in 0..C {
+                    if (j * V::LANES * size_of::<T>()).is_multiple_of(LINE) {
+                        cpu::prefetch_to_write(c.wrapping_add(i * c_row + j * V::LANES));
+                    }
+                }
+            }
             // One stride as a constant becomes part of the instructions.
             let sums: [[V; C]; R] = match strip.a_row {
                 1 => accumulate(depth, a, 1, strip.a_step, strip.b, strip.b_step),
                 a_row => accumulate(depth, a, a_row, strip.a_step, strip.b, strip.b_step),
             };
             let last = strip.columns - (C - 1) * V::LANES;
+            if past {
+                for i in 0..R {
+                    for j in 0..C {
+                        sums[i][j].store_past_caches(c.add(i * c_row + j * V::LANES));
+                    }
+                }
+                return;
+            }
             if last == V::LANES {
                 for i in 0..R {
                     for j in 0..C {
