@@ -1,9 +1,9 @@
 //! Convolutions and their gradients, without a buffer of patches: patches are packed straight into the panels of the
 //! matrix product's tile kernel, or not at all where there are few output channels or a kernel has one element.
 //!
-//! The forward pass and the gradient of the input are both a `sweep`: sums over taps of a shifted input. The gradient of
-//! the weights is a product over all positions (`weight`). 3 × 3 kernels with stride 1 take a quarter of the
-//! multiplications in f32 (`winograd`).
+//! The forward pass and the gradient of the input are both a `sweep`: sums over taps of a shifted input. Where the input
+//! has a few channels only, its gradient takes the taps one by one (`taps`). The gradient of the weights is a product over
+//! all positions (`weight`). 3 × 3 kernels with stride 1 take a quarter of the multiplications in f32 (`winograd`).
 
 pub mod channels;
 mod depthwise;
@@ -12,6 +12,7 @@ mod image;
 mod panels;
 mod pointwise;
 mod sweep;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod weight;
@@ -200,6 +201,9 @@ pub(crate) fn input_gradient_body<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T],
 fn plain_input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     if depthwise::suits_input_gradient(g) {
         return depthwise::input_gradient(g, gy, w, gx);
+    }
+    if taps::suits(g) {
+        return taps::input_gradient(g, gy, w, gx);
     }
     let (rows, channels) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let (mut classes, mut all) = (vec![], true);

@@ -234,6 +234,37 @@ fn pointwise_geometries() -> Vec<ConvGeometry> {
     all
 }
 
+/// Few channels of the input, whose gradient takes the taps one by one: rings of lines, bands, both strides, borders.
+fn few_channel_geometries() -> Vec<ConvGeometry> {
+    let base = ConvGeometry { padding: [0, 1, 1], ..plain(2, [3, 33], [9, 21], [3, 3]) };
+    let mut all = vec![
+        base,
+        ConvGeometry { stride: [1, 2, 2], ..base },
+        ConvGeometry { stride: [1, 2, 2], input: [1, 10, 68], padding: [0, 0, 0], ..base },
+        ConvGeometry { stride: [1, 2, 1], in_channels: 2, ..base },
+        ConvGeometry { stride: [1, 1, 2], in_channels: 4, out_channels: 35, ..base },
+        ConvGeometry { stride: [1, 3, 2], kernel: [1, 2, 2], ..base },
+        ConvGeometry { stride: [1, 2, 2], kernel: [1, 5, 4], padding: [0, 3, 1], ..base },
+        ConvGeometry { dilation: [1, 2, 3], ..base },
+        ConvGeometry { dilation: [1, 2, 3], stride: [1, 2, 2], padding: [0, 3, 2], ..base },
+        ConvGeometry { groups: 3, out_channels: 27, ..base },
+        ConvGeometry { in_channels: 1, out_channels: 9, kernel: [1, 7, 7], padding: [0, 3, 3], ..base },
+        ConvGeometry { in_channels: 1, out_channels: 8, kernel: [1, 7, 6], stride: [1, 2, 2], ..base },
+        ConvGeometry { in_channels: 1, out_channels: 8, kernel: [1, 1, 3], stride: [1, 1, 2], ..base },
+        ConvGeometry { batch: 1, in_channels: 1, out_channels: 8, input: [1, 71, 67], ..base },
+        ConvGeometry { batch: 1, in_channels: 1, out_channels: 8, input: [1, 133, 64], stride: [1, 2, 2], ..base },
+        ConvGeometry { batch: 1, in_channels: 1, out_channels: 8, input: [1, 6, 523], ..base },
+        ConvGeometry { batch: 9, in_channels: 1, out_channels: 8, input: [1, 3, 2], ..base },
+    ];
+    all.iter_mut().for_each(|g| *g = sized(*g));
+    // Fewer outputs than the input has room for, and more.
+    for g in [all[0], all[1], all[2]] {
+        all.push(ConvGeometry { output: [1, g.output[1] - 2, g.output[2] - 1], ..g });
+        all.push(ConvGeometry { output: [1, g.output[1] + 1, g.output[2] + 3], ..g });
+    }
+    all
+}
+
 /// More rows than a tile: steps of 2 whose places are written by turns, planes that are read in place, results that are
 /// written past the caches.
 fn strip_geometries() -> Vec<ConvGeometry> {
@@ -264,8 +295,8 @@ fn strip_geometries() -> Vec<ConvGeometry> {
 
 /// All geometries of these tests.
 fn every_geometry() -> impl Iterator<Item = ConvGeometry> {
-    let all = geometries().into_iter().chain(depthwise_geometries());
-    all.chain(pointwise_geometries()).chain(strip_geometries())
+    let products = strip_geometries().into_iter().chain(few_channel_geometries());
+    geometries().into_iter().chain(depthwise_geometries()).chain(pointwise_geometries()).chain(products)
 }
 
 #[test]

@@ -223,6 +223,19 @@ pub(crate) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
+/// Asks for the line at `address` to come as near as the second-level cache. The address need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch_second_level<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Asks for the line at `address` ahead of a write, so that no other core's cache holds it then. The address need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch_to_write<T>(address: *const T) {

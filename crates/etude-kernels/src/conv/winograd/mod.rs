@@ -62,7 +62,7 @@ fn wide() -> usize {
 
 /// Lengths in elements are made odd numbers of lines of 64 bytes, so that equally placed elements of neighbours lie in
 /// different sets of the cache.
-fn odd_lines(length: usize) -> usize {
+pub(super) fn odd_lines(length: usize) -> usize {
     (length.div_ceil(16) | 1) * 16
 }
 
