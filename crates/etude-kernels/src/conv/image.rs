@@ -12,13 +12,15 @@ pub(super) struct Layout {
     source: [usize; 3],
     /// From one position to the next, in the source.
     step: [usize; 3],
-    /// From one row of the copy to the next, in the source: more than 1 if all taps lie in one row.
-    skip: usize,
+    /// From one row of the copy to the next, in the source, for axes 0 and 1: a step where all taps read the same rows.
+    skip: [usize; 2],
     /// The lowest source coordinate of each axis, for the first position of the band; may be negative.
     low: [isize; 3],
-    /// Coordinates of each axis for a band of positions, of axis 1 those that are kept.
+    /// From the lowest tap to the highest, for axes 0 and 1.
+    span: [usize; 2],
+    /// Coordinates of each axis for a band of `band` positions of axis `axis`.
     extent: [usize; 3],
-    /// Whether a remainder modulo the step is read at all, for the rows that are kept.
+    /// Whether a remainder modulo `step` is read at all, for axis 1.
     used: Vec<bool>,
     /// How many remainders of axis 2 are kept.
     phases: usize,
@@ -35,6 +37,13 @@ pub(super) struct Layout {
     pub in_place: bool,
 }
 
+/// Runs of elements that are neighbours in memory: so many along axes 0 and 1, so far apart, of the same length.
+pub(super) struct Runs {
+    pub counts: [usize; 2],
+    pub apart: [usize; 2],
+    pub length: usize,
+}
+
 impl Layout {
     /// The layout for `positions` (of the band) and taps at `displacements`, of which there must be one.
     pub(super) fn new(
@@ -49,18 +58,19 @@ impl Layout {
         };
         let ranges = [range(0), range(1), range(2)];
         let span = |axis: usize| (ranges[axis].1 - ranges[axis].0) as usize;
-        let skip = if span(1) == 0 { step[1] } else { 1 };
-        let kept = [step[0], step[1] / skip, step[2]];
-        let extent = [0, 1, 2].map(|axis| (positions[axis] - 1) * kept[axis] + span(axis) + 1);
+        let skip = [0, 1].map(|axis| if span(axis) == 0 { step[axis] } else { 1 });
+        let reach = |axis: usize| (positions[axis] - 1) * step[axis] + span(axis) + 1;
+        let extent = [reach(0).div_ceil(skip[0]), reach(1).div_ceil(skip[1]), reach(2)];
         let phases = step[2].min(span(2) + 1);
         let width = extent[2].div_ceil(step[2]);
-        let mut used = vec![false; step[1]];
-        displacements.iter().for_each(|tap| used[(tap[1] - ranges[1].0) as usize % step[1]] = true);
+        let mut used = vec![false; step[1] / skip[1]];
+        displacements.iter().for_each(|tap| used[(tap[1] - ranges[1].0) as usize % (step[1] / skip[1])] = true);
         let mut layout = Layout {
             source,
             step,
             skip,
             low: ranges.map(|range| range.0),
+            span: [span(0), span(1)],
             extent,
             used,
             phases,
@@ -105,8 +115,9 @@ impl Layout {
         Some(Layout {
             source,
             step,
-            skip: 1,
+            skip: [1; 2],
             low: [0; 3],
+            span: [0, 1].map(|axis| displacements.iter().map(|tap| tap[axis] as usize).max().unwrap_or(0)),
             extent: source,
             used: vec![],
             phases: 1,
@@ -125,7 +136,40 @@ impl Layout {
 
     /// Offset of the row of positions (z, y) of the band; the taps' offsets are added to it.
     pub(super) fn row(&self, z: usize, y: usize) -> usize {
-        (z * self.step[0] * self.extent[1] + y * (self.step[1] / self.skip)) * self.pitch()
+        let [z, y] = [z * self.step[0] / self.skip[0], y * self.step[1] / self.skip[1]];
+        (z * self.extent[1] + y) * self.pitch()
+    }
+
+    /// How `size` positions of one image follow each other.
+    pub(super) fn runs(&self, size: [usize; 3]) -> Runs {
+        let ([depth, height, width], apart) = (size, [self.row(1, 0), self.row(0, 1)]);
+        let mut runs = Runs { counts: [depth, height], apart, length: width };
+        if height == 1 || apart[1] == width {
+            (runs.counts[1], runs.length) = (1, height * width);
+            if depth == 1 || apart[0] == runs.length {
+                (runs.counts[0], runs.length) = (1, depth * runs.length);
+            }
+        }
+        runs
+    }
+
+    /// Where in a plane of the source all lies that `size` positions from `first` on read, about: an offset, and runs along
+    /// axis 1.
+    pub(super) fn reach(&self, first: [usize; 2], size: [usize; 3]) -> (usize, Runs) {
+        let [depth, height, length] = self.source;
+        let bounds = |axis: usize, limit: usize| {
+            let low = (first[axis] * self.step[axis]) as isize + self.low[axis];
+            let high = low + ((size[axis] - 1) * self.step[axis] + self.span[axis] + 1) as isize;
+            (low.clamp(0, limit as isize) as usize, high.clamp(0, limit as isize) as usize)
+        };
+        let ((z, z_end), (y, y_end)) = (bounds(0, depth), bounds(1, height));
+        let start = (z * height + y) * length;
+        if self.skip[1] > 1 && z + 1 >= z_end {
+            let rows = (y_end - y).div_ceil(self.skip[1]);
+            return (start, Runs { counts: [1, rows], apart: [0, self.skip[1] * length], length });
+        }
+        let end = ((z_end.max(z + 1) - 1) * height + y_end) * length;
+        (start, Runs { counts: [1; 2], apart: [0; 2], length: end - start })
     }
 
     /// Copies one plane; `first` is the band's first position of axes 0 and 1.
@@ -156,10 +200,10 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
         let [depth, height, length] = layout.source;
         let (width, step) = (layout.width, layout.step[2]);
         for z in 0..layout.extent[0] {
-            let from_z = start[0] + z as isize;
+            let from_z = start[0] + (z * layout.skip[0]) as isize;
             for y in 0..layout.extent[1] {
-                let from_y = start[1] + (y * layout.skip) as isize;
-                if !layout.used[y % (layout.step[1] / layout.skip)] {
+                let from_y = start[1] + (y * layout.skip[1]) as isize;
+                if !layout.used[y % layout.used.len()] {
                     copy = copy.wrapping_add(layout.pitch());
                     continue;
                 }

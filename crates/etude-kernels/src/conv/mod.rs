@@ -5,6 +5,7 @@
 //! has a few channels only, its gradient takes the taps one by one (`taps`). The gradient of the weights is a product over
 //! all positions (`weight`). 3 × 3 kernels with stride 1 take a quarter of the multiplications in f32 (`winograd`).
 
+mod ahead;
 pub mod channels;
 mod depthwise;
 mod direct;
@@ -15,6 +16,7 @@ mod sweep;
 mod taps;
 #[cfg(test)]
 mod tests;
+mod transposed;
 mod weight;
 mod winograd;
 

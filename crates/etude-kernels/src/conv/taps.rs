@@ -5,6 +5,7 @@
 //! Products of some lines of `gy` are kept in a ring, from which lines of the input take those that reach them.
 
 use super::ConvGeometry;
+use super::ahead::{Ahead, Pieces};
 use super::winograd::odd_lines;
 use crate::Float;
 use crate::cpu::{self, TileShape, Vector, Work};
@@ -146,14 +147,13 @@ impl<T: Float> Part<'_, T> {
         let (from, to) = (line * width, line % self.ring * width);
         assert!(products.len() >= (rows - 1) * self.step + to + count * width && self.w.len() >= rows * channels);
         // While these are multiplied, the next lines come near, plane by plane: memory is fast along a plane.
-        let mut ahead = Ahead {
+        let next = Pieces {
             from: self.gy[from..].as_ptr().wrapping_add(count * width),
-            plane,
-            pairs: (count.min(height - line - count) * width).div_ceil(wide),
-            channels,
-            pair: 0,
+            counts: [1, 1, channels],
+            apart: [0, 0, plane],
+            length: count.min(height - line - count) * width,
         };
-        let share = (ahead.pairs * channels).div_ceil((count * width).div_ceil(wide) * parts);
+        let mut ahead = Ahead::new([next], (count * width).div_ceil(wide) * parts);
         scratch::with(Purpose::Small, channels * wide, |packed: &mut [T]| {
             for start in (0..count * width).step_by(wide) {
                 let columns = wide.min(count * width - start);
@@ -165,7 +165,7 @@ impl<T: Float> Part<'_, T> {
                 }
                 let mut row = 0;
                 for part in 0..parts {
-                    ahead.ask(share, lanes);
+                    ahead.ask();
                     let strip = Strip {
                         // As even as possible.
                         rows: (rows + part) / parts,
@@ -187,38 +187,6 @@ impl<T: Float> Part<'_, T> {
                 }
             }
         });
-    }
-}
-
-/// Pairs of vectors of some planes that are asked for ahead of their use.
-struct Ahead<T> {
-    /// The first of this plane, and from one plane to the next.
-    from: *const T,
-    plane: usize,
-    /// Of each plane.
-    pairs: usize,
-    /// Planes that are left.
-    channels: usize,
-    /// The next of this plane.
-    pair: usize,
-}
-
-impl<T> Ahead<T> {
-    /// Asks for the next `count`, as far as there are some.
-    fn ask(&mut self, count: usize, lanes: usize) {
-        for _ in 0..count {
-            if self.pair == self.pairs {
-                (self.pair, self.channels) = (0, self.channels.saturating_sub(1));
-                self.from = self.from.wrapping_add(self.plane);
-            }
-            if self.channels == 0 || self.pairs == 0 {
-                return;
-            }
-            let at = self.from.wrapping_add(self.pair * 2 * lanes);
-            cpu::prefetch_second_level(at);
-            cpu::prefetch_second_level(at.wrapping_add(lanes));
-            self.pair += 1;
-        }
     }
 }
 

@@ -229,6 +229,20 @@ fn pointwise_geometries() -> Vec<ConvGeometry> {
         plain(1, [61, 65], [9, 9], [1, 1]),
         ConvGeometry { groups: 3, ..plain(2, [12, 15], [9, 9], [1, 1]) },
         ConvGeometry { input: [3, 4, 5], ..plain(2, [7, 8], [1, 1], [1, 1]) },
+        // Too many weights for that: planes packed where they lie, in pieces, several at a time, and too small for it.
+        plain(3, [65, 67], [5, 9], [1, 1]),
+        plain(2, [67, 71], [25, 23], [1, 1]),
+        plain(5, [103, 45], [3, 3], [1, 1]),
+        plain(1, [67, 71], [39, 13], [1, 1]),
+        ConvGeometry { groups: 2, ..plain(2, [134, 126], [4, 7], [1, 1]) },
+        ConvGeometry { input: [3, 5, 4], ..plain(2, [65, 67], [1, 1], [1, 1]) },
+        // With a stride, whose rows between are left out.
+        ConvGeometry { stride: [1, 2, 2], ..plain(3, [41, 43], [9, 11], [1, 1]) },
+        ConvGeometry { stride: [1, 3, 1], ..plain(2, [41, 43], [8, 19], [1, 1]) },
+        ConvGeometry { stride: [1, 2, 2], padding: [0, 1, 1], ..plain(2, [43, 40], [37, 70], [1, 1]) },
+        ConvGeometry { stride: [2, 2, 1], input: [5, 7, 6], ..plain(2, [41, 43], [1, 1], [1, 1]) },
+        ConvGeometry { stride: [1, 2, 3], ..plain(1, [31, 29], [9, 17], [1, 3]) },
+        ConvGeometry { stride: [1, 3, 2], ..plain(1, [31, 29], [9, 19], [3, 1]) },
     ];
     all.iter_mut().for_each(|g| *g = sized(*g));
     all

@@ -3,14 +3,17 @@
 //! Tasks are blocks of input channels and, where those are few, parts of the batch; the parts' sums are added in order.
 
 use super::ConvGeometry;
+use super::ahead::{Ahead, Pieces};
 use super::direct::{Correlation, Fold};
-use super::image::Layout;
+use super::image::{Layout, Runs};
+use super::transposed::TransposedPatches;
 use crate::Float;
-use crate::cpu::{self, TileShape, Vector, Work};
+use crate::cpu::{self, TileShape};
 use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel, parallel_chunks};
+use std::ops::Range;
 
 /// Columns (input channels times taps) of a task, about.
 const COLUMNS: usize = 192;
@@ -102,7 +105,12 @@ fn cut(g: &ConvGeometry) -> Cut {
         .positions()
         .map(|k| [0, 1, 2].map(|axis| (k[axis] * g.dilation[axis]) as isize - g.padding[axis] as isize))
         .collect();
-    let layout = Layout::new(g.input, g.stride, size, &displacements);
+    // Read in place, a run of positions must be a vector at least, in the last band too: nothing is read beyond it.
+    let mut last = size;
+    last[axis] = (g.output[axis] - 1) % band + 1;
+    let in_place = Layout::in_place(g.input, g.stride, g.output, &displacements)
+        .filter(|layout| !direct && layout.runs(last).length >= TileShape::MAX_LANES);
+    let layout = in_place.unwrap_or_else(|| Layout::new(g.input, g.stride, size, &displacements));
     Cut { taps, rows, channels, block, images, axis, band, part, parts: g.batch.div_ceil(part), direct, layout }
 }
 
@@ -113,33 +121,43 @@ fn parts<T: Float>(g: &ConvGeometry, cut: &Cut, x: &[T], gy: &[T], out: &mut [T]
     let out = SendPointer(out.as_mut_ptr());
     let cells = cut.parts * g.groups * blocks;
     let bundle = (GRAIN / 2 / (g.multiply_adds() / cells).max(1)).clamp(1, cells);
+    let chunks = |cell: usize| {
+        let (block, rest) = (cell % blocks, cell / blocks);
+        let (group, part) = (rest % g.groups, rest / g.groups);
+        let channel = block * cut.block;
+        let channels = cut.block.min(cut.channels - channel);
+        chunks(g, cut, part).map(move |(image, images, corner, size)| Chunk {
+            part,
+            group,
+            channel,
+            channels,
+            image,
+            images,
+            corner,
+            size,
+        })
+    };
     parallel(cells.div_ceil(bundle), |task| {
-        for cell in task * bundle..cells.min((task + 1) * bundle) {
-            let (block, rest) = (cell % blocks, cell / blocks);
-            let (group, part) = (rest % g.groups, rest / g.groups);
-            let channel = block * cut.block;
-            let channels = cut.block.min(cut.channels - channel);
-            let n = cut.channels * cut.taps;
+        let end = cells.min((task + 1) * bundle);
+        for cell in task * bundle..end {
+            let mut chunks_left = chunks(cell).peekable();
+            let Some(first) = chunks_left.peek() else { continue };
+            let (n, channels) = (cut.channels * cut.taps, first.channels);
             // SAFETY: inside this part's weights.
-            let target = unsafe { out.at(part * size + group * cut.rows * n + channel * cut.taps) };
-            let chunks = chunks(g, cut, part).map(|(image, images, corner, size)| Chunk {
-                group,
-                channel,
-                channels,
-                image,
-                images,
-                corner,
-                size,
-            });
-            // SAFETY: this cell's columns of the rows of its group, which no other task writes.
-            unsafe {
-                if cut.direct {
-                    direct(g, cut, chunks, channels, x, gy, target);
-                } else {
-                    for (index, chunk) in chunks.enumerate() {
-                        product(g, cut, &chunk, x, gy, target, index > 0);
-                    }
-                }
+            let target = unsafe { out.at(first.part * size + first.group * cut.rows * n + first.channel * cut.taps) };
+            if cut.direct {
+                // SAFETY: this cell's columns of the rows of its group, which no other task writes.
+                unsafe { direct(g, cut, chunks_left, channels, x, gy, target) };
+                continue;
+            }
+            // A thread goes through its tasks in order.
+            let following = (cell + 1 < cells).then(|| chunks(cell + 1).next()).flatten();
+            let mut add = false;
+            while let Some(chunk) = chunks_left.next() {
+                let next = chunks_left.peek().or(following.as_ref());
+                // SAFETY: as above.
+                unsafe { product(g, cut, &chunk, next, x, gy, target, add) };
+                add = true;
             }
         }
     });
@@ -165,6 +183,8 @@ fn chunks(
 
 /// Some channels, images and positions.
 struct Chunk {
+    /// Of the batch.
+    part: usize,
     group: usize,
     channel: usize,
     channels: usize,
@@ -187,6 +207,63 @@ impl Chunk {
             unsafe {
                 cut.layout.copy(self.corner, &x[from * source..][..source], copy.as_mut_ptr().add(index * plane))
             };
+        }
+    }
+
+    /// Packs the chunk's patches as a right side: `depth` positions, channels times taps as columns.
+    fn pack<T: Float>(&self, g: &ConvGeometry, cut: &Cut, x: &[T], depth: usize, panel: &mut [T]) {
+        let (wide, plane) = (TileShape::of::<T>().columns, cut.layout.plane);
+        let in_place = cut.layout.in_place;
+        let size = if in_place { 0 } else { self.images * self.channels * plane + 64 };
+        scratch::with(Purpose::Image, size, |copy: &mut [T]| {
+            let (from, image) = if in_place {
+                let first = (self.image * g.groups + self.group) * cut.channels + self.channel;
+                let start = first * plane + cut.layout.row(self.corner[0], self.corner[1]);
+                (x[start..].as_ptr(), g.in_channels * plane)
+            } else {
+                self.copy(g, cut, x, copy);
+                (copy.as_ptr(), self.channels * plane)
+            };
+            let n = self.channels * cut.taps;
+            let runs = cut.layout.runs(self.size);
+            for column in (0..n).step_by(wide) {
+                let count = wide.min(n - column);
+                let mut columns = [from; TileShape::MAX_COLUMNS];
+                for (j, at) in columns[..count].iter_mut().enumerate() {
+                    let (channel, tap) = ((column + j) / cut.taps, (column + j) % cut.taps);
+                    *at = from.wrapping_add(channel * plane + cut.layout.taps[tap]);
+                }
+                let to = panel[column * depth..].as_mut_ptr();
+                let patches =
+                    TransposedPatches { columns: &columns, count, images: self.images, image, runs: &runs, to };
+                // SAFETY: all positions' taps exist, in a copy with room for a vector behind them; the panel has room for
+                // this strip and behind it.
+                unsafe { cpu::run(patches) };
+            }
+        });
+    }
+
+    /// What the chunk reads of some rows of `gy`.
+    fn gy_pieces<T>(&self, g: &ConvGeometry, cut: &Cut, gy: &[T], rows: Range<usize>) -> Pieces<T> {
+        let plane: usize = g.output.iter().product();
+        Pieces {
+            from: gy[self.start(g, cut, 0, rows.start)..].as_ptr(),
+            counts: [self.images, rows.len(), 1],
+            apart: [g.out_channels * plane, plane, 0],
+            length: self.size.iter().product(),
+        }
+    }
+
+    /// What the chunk reads of some of its channels.
+    fn x_pieces<T>(&self, g: &ConvGeometry, cut: &Cut, x: &[T], channels: Range<usize>) -> Pieces<T> {
+        let plane: usize = g.input.iter().product();
+        let (start, Runs { counts: [_, rows], apart: [_, apart], length }) = cut.layout.reach(self.corner, self.size);
+        let first = (self.image * g.groups + self.group) * cut.channels + self.channel + channels.start;
+        Pieces {
+            from: x.as_ptr().wrapping_add(first * plane + start),
+            counts: [self.images, channels.len(), rows],
+            apart: [g.in_channels * plane, plane, apart],
+            length,
         }
     }
 
@@ -252,105 +329,74 @@ unsafe fn direct<T: Float>(
     });
 }
 
-/// One chunk as a product `gy[rows, positions] · patchesᵀ[positions, channels · taps]`.
+/// One chunk as a product `gy[rows, positions] · patchesᵀ[positions, channels · taps]`; the next is asked for meanwhile.
 ///
 /// # Safety
 /// As [`direct`].
-unsafe fn product<T: Float>(g: &ConvGeometry, cut: &Cut, chunk: &Chunk, x: &[T], gy: &[T], target: *mut T, add: bool) {
-    let plane = cut.layout.plane;
+unsafe fn product<T: Float>(
+    g: &ConvGeometry,
+    cut: &Cut,
+    chunk: &Chunk,
+    next: Option<&Chunk>,
+    x: &[T],
+    gy: &[T],
+    target: *mut T,
+    add: bool,
+) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
     let segment: usize = chunk.size.iter().product();
     let depth = chunk.images * segment;
     let n = chunk.channels * cut.taps;
     let step = g.output.iter().product::<usize>() as isize;
-    scratch::with(Purpose::Right, n.next_multiple_of(wide) * depth, |panel: &mut [T]| {
-        scratch::with(Purpose::Image, chunk.images * chunk.channels * plane + 64, |copy: &mut [T]| {
-            chunk.copy(g, cut, x, copy);
-            scratch::with(Purpose::Small, wide * depth + 64, |patches: &mut [T]| {
-                for column in (0..n).step_by(wide) {
-                    let count = wide.min(n - column);
-                    for j in 0..count {
-                        let (channel, tap) = ((column + j) / cut.taps, (column + j) % cut.taps);
-                        let row = PatchRow {
-                            cut,
-                            chunk,
-                            from: copy[channel * plane + cut.layout.taps[tap]..].as_ptr(),
-                            to: patches[j * depth..].as_mut_ptr(),
-                        };
-                        // SAFETY: the copy and the patches have room for a vector behind what is used.
-                        unsafe { cpu::run(row) };
+    scratch::with(
+        Purpose::Right,
+        n.next_multiple_of(wide) * depth + TransposedPatches::<T>::room(),
+        |panel: &mut [T]| {
+            chunk.pack(g, cut, x, depth, panel);
+            scratch::with(Purpose::Left, pack::left_size::<T>(ROW_BLOCK, depth), |left: &mut [T]| {
+                for row in (0..cut.rows).step_by(ROW_BLOCK) {
+                    let rows = ROW_BLOCK.min(cut.rows - row);
+                    // Asked for meanwhile: the next rows of `gy`, and a share of the next chunk's input.
+                    let later = row + ROW_BLOCK;
+                    let left_side = match later < cut.rows {
+                        true => Some(chunk.gy_pieces(g, cut, gy, later..cut.rows.min(later + ROW_BLOCK))),
+                        false => next.map(|next| next.gy_pieces(g, cut, gy, 0..cut.rows.min(ROW_BLOCK))),
+                    };
+                    let share = |row: usize, next: &Chunk| next.channels * row.min(cut.rows) / cut.rows;
+                    let right_side = next.map(|next| next.x_pieces(g, cut, x, share(row, next)..share(later, next)));
+                    let pieces = [left_side, right_side].map(|side| side.unwrap_or(Pieces::none()));
+                    let mut ahead = Ahead::new(pieces, rows.div_ceil(tall) * n.div_ceil(wide));
+                    for strip in (0..rows).step_by(tall) {
+                        for image in 0..chunk.images {
+                            let from = gy[chunk.start(g, cut, image, row + strip)..].as_ptr();
+                            let to = left[strip * depth + image * segment * tall..].as_mut_ptr();
+                            // SAFETY: these rows and positions lie inside `gy`; the panel has room for the strip.
+                            unsafe { pack::left(tall.min(rows - strip), segment, from, step, 1, to) };
+                        }
                     }
-                    let to = panel[column * depth..].as_mut_ptr();
-                    // SAFETY: `count` rows of patches are complete; the panel has room for this strip.
-                    unsafe { pack::right(depth, count, patches.as_ptr(), 1, depth as isize, to) };
+                    for column in (0..n).step_by(wide) {
+                        for strip in (0..rows).step_by(tall) {
+                            ahead.ask();
+                            let strip = Strip {
+                                rows: tall.min(rows - strip),
+                                depth,
+                                columns: wide.min(n - column),
+                                a: left[strip * depth..].as_ptr(),
+                                a_row: 1,
+                                a_strip: (tall * depth) as isize,
+                                a_step: tall as isize,
+                                b: panel[column * depth..].as_ptr(),
+                                b_step: wide as isize,
+                                c: target.wrapping_add((row + strip) * cut.channels * cut.taps + column),
+                                c_row: cut.channels * cut.taps,
+                                add,
+                            };
+                            // SAFETY: both panels are complete; the caller's promise for the target.
+                            unsafe { strip.compute() };
+                        }
+                    }
                 }
             });
-        });
-        scratch::with(Purpose::Left, pack::left_size::<T>(ROW_BLOCK, depth), |left: &mut [T]| {
-            for row in (0..cut.rows).step_by(ROW_BLOCK) {
-                let rows = ROW_BLOCK.min(cut.rows - row);
-                for strip in (0..rows).step_by(tall) {
-                    for image in 0..chunk.images {
-                        let from = gy[chunk.start(g, cut, image, row + strip)..].as_ptr();
-                        let to = left[strip * depth + image * segment * tall..].as_mut_ptr();
-                        // SAFETY: these rows and positions lie inside `gy`; the panel has room for the strip.
-                        unsafe { pack::left(tall.min(rows - strip), segment, from, step, 1, to) };
-                    }
-                }
-                for column in (0..n).step_by(wide) {
-                    let strip = Strip {
-                        rows,
-                        depth,
-                        columns: wide.min(n - column),
-                        a: left.as_ptr(),
-                        a_row: 1,
-                        a_strip: (tall * depth) as isize,
-                        a_step: tall as isize,
-                        b: panel[column * depth..].as_ptr(),
-                        b_step: wide as isize,
-                        c: target.wrapping_add(row * cut.channels * cut.taps + column),
-                        c_row: cut.channels * cut.taps,
-                        add,
-                    };
-                    // SAFETY: both panels are complete; the caller's promise for the target.
-                    unsafe { strip.compute() };
-                }
-            }
-        });
-    });
-}
-
-/// What one tap of one channel reads, for all positions of a chunk.
-struct PatchRow<'a, T> {
-    cut: &'a Cut,
-    chunk: &'a Chunk,
-    from: *const T,
-    to: *mut T,
-}
-
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for PatchRow<'_, T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        let [depth, height, width] = self.chunk.size;
-        let image = self.chunk.channels * self.cut.layout.plane;
-        let mut to = self.to;
-        for index in 0..self.chunk.images {
-            for z in 0..depth {
-                for y in 0..height {
-                    // Whole vectors; what is written beyond a row's end is overwritten by the next.
-                    // SAFETY: the caller left room for a vector behind the last row, on both sides.
-                    unsafe {
-                        let from = self.from.add(index * image + self.cut.layout.row(z, y));
-                        let mut x = 0;
-                        while x < width {
-                            V::load(from.add(x)).store(to.add(x));
-                            x += V::LANES;
-                        }
-                        to = to.add(width);
-                    }
-                }
-            }
-        }
-    }
+        },
+    );
 }

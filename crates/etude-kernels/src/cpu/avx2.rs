@@ -247,33 +247,28 @@ impl<T: Float> Vector<T> for Avx2<T> {
         (Avx2(low, PhantomData), Avx2(high, PhantomData))
     }
     #[inline(always)]
-    unsafe fn transpose(row: impl Fn(usize) -> *const T, to: *mut T, to_stride: usize) {
-        // SAFETY: the caller's promise covers the whole block on both sides; T is f32 where it is read as f32.
+    unsafe fn transpose_first(columns: usize, row: impl Fn(usize) -> *const T, to: *mut T, to_stride: usize) {
+        // SAFETY: the caller's promise covers these columns on both sides; T is f32 where it is read as f32.
         unsafe {
             match Self::SINGLE {
-                true => transpose_8x8(|i| row(i).cast(), to.cast(), to_stride),
-                false => Portable::<T>::transpose(row, to, to_stride),
+                true => transpose_8x8(columns, |i| row(i).cast(), to.cast(), to_stride),
+                false => Portable::<T>::transpose_first(columns, row, to, to_stride),
             }
         }
     }
 }
 
-/// Transposes an 8 × 8 block of f32. Rows `i` and `i + 4` are loaded as the two halves of one register, which leaves
-/// only shuffles inside halves: those that cross are slow on some machines.
+/// Transposes the first columns of an 8 × 8 block of f32.
 ///
 /// # Safety
-/// As for [`Vector::transpose`], and the machine must have AVX2.
+/// As for [`Vector::transpose_first`], and the machine must have AVX2.
 #[inline(always)]
-unsafe fn transpose_8x8(row: impl Fn(usize) -> *const f32, to: *mut f32, to_stride: usize) {
+unsafe fn transpose_8x8(columns: usize, row: impl Fn(usize) -> *const f32, to: *mut f32, to_stride: usize) {
     // SAFETY: the caller's promise covers every address.
     unsafe {
-        for half in 0..2 {
-            let pair = |i: usize| {
-                let low = _mm_loadu_ps(row(i).add(4 * half));
-                let high = _mm_loadu_ps(row(i + 4).add(4 * half));
-                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
-            };
-            let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
+        for half in 0..columns.div_ceil(4) {
+            let (r0, r1) = (halves(&row, 0, half), halves(&row, 1, half));
+            let (r2, r3) = (halves(&row, 2, half), halves(&row, 3, half));
             let (t0, t1) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
             let (t2, t3) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
             let out = to.add(4 * half * to_stride);
@@ -282,5 +277,20 @@ unsafe fn transpose_8x8(row: impl Fn(usize) -> *const f32, to: *mut f32, to_stri
             _mm256_storeu_ps(out.add(2 * to_stride), _mm256_shuffle_ps::<0x44>(t1, t3));
             _mm256_storeu_ps(out.add(3 * to_stride), _mm256_shuffle_ps::<0xee>(t1, t3));
         }
+    }
+}
+
+/// Four columns of rows i and i + 4 as the two halves of one register: this leaves only shuffles inside halves to a
+/// transposition, for those that cross are slow on some machines.
+///
+/// # Safety
+/// The rows must hold these columns, and the machine must have AVX2.
+#[inline(always)]
+unsafe fn halves(row: &impl Fn(usize) -> *const f32, i: usize, half: usize) -> __m256 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let low = _mm_loadu_ps(row(i).add(4 * half));
+        let high = _mm_loadu_ps(row(i + 4).add(4 * half));
+        _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
     }
 }

@@ -184,29 +184,66 @@ impl Vector<f32> for Avx512 {
             Avx512(_mm512_castsi512_ps(lanes))
         }
     }
-    // Rows i, i + 4, i + 8 and i + 12 are loaded as the four quarters of one register, which leaves only shuffles inside
-    // quarters.
     #[inline(always)]
-    unsafe fn transpose(row: impl Fn(usize) -> *const f32, to: *mut f32, to_stride: usize) {
-        // SAFETY: the caller's promise covers the whole block on both sides.
+    unsafe fn transpose_first(columns: usize, row: impl Fn(usize) -> *const f32, to: *mut f32, to_stride: usize) {
+        // SAFETY: the caller's promise covers as many columns on both sides, filled up to four.
         unsafe {
-            for part in 0..4 {
-                let quarters = |i: usize| {
-                    let quarter = |i: usize| _mm_loadu_ps(row(i).add(4 * part));
-                    let rows = _mm512_castps128_ps512(quarter(i));
-                    let rows = _mm512_insertf32x4::<1>(rows, quarter(i + 4));
-                    let rows = _mm512_insertf32x4::<2>(rows, quarter(i + 8));
-                    _mm512_insertf32x4::<3>(rows, quarter(i + 12))
-                };
-                let (r0, r1, r2, r3) = (quarters(0), quarters(1), quarters(2), quarters(3));
-                let (t0, t1) = (_mm512_unpacklo_ps(r0, r1), _mm512_unpackhi_ps(r0, r1));
-                let (t2, t3) = (_mm512_unpacklo_ps(r2, r3), _mm512_unpackhi_ps(r2, r3));
-                let out = to.add(4 * part * to_stride);
-                _mm512_storeu_ps(out, _mm512_shuffle_ps::<0x44>(t0, t2));
-                _mm512_storeu_ps(out.add(to_stride), _mm512_shuffle_ps::<0xee>(t0, t2));
-                _mm512_storeu_ps(out.add(2 * to_stride), _mm512_shuffle_ps::<0x44>(t1, t3));
-                _mm512_storeu_ps(out.add(3 * to_stride), _mm512_shuffle_ps::<0xee>(t1, t3));
+            for part in 0..columns.div_ceil(4) {
+                let columns = four_columns(|i| row(i).add(4 * part));
+                for (j, column) in columns.into_iter().enumerate() {
+                    _mm512_storeu_ps(to.add((4 * part + j) * to_stride), column);
+                }
             }
         }
+    }
+    const STRIPS: bool = true;
+    #[inline(always)]
+    unsafe fn strip(row: impl Fn(usize) -> *const f32, to: *mut f32) {
+        // SAFETY: the caller's promise covers four columns of twelve rows.
+        unsafe {
+            // Columns of twelve, in quarters a b c, fill three registers: a0 b0 c0 a1, b1 c1 a2 b2, c2 a3 b3 c3. Their
+            // fourth quarters are c again.
+            let [first, second, third, last] = four_columns(|i| row(if i < 12 { i } else { i - 4 }));
+            _mm512_storeu_ps(to, _mm512_insertf32x4::<3>(first, _mm512_castps512_ps128(second)));
+            _mm512_storeu_ps(to.add(16), _mm512_shuffle_f32x4::<0x49>(second, third));
+            let (third, last) = (_mm512_castps_si512(third), _mm512_castps_si512(last));
+            _mm512_storeu_ps(to.add(32), _mm512_castsi512_ps(_mm512_alignr_epi32::<12>(last, third)));
+        }
+    }
+}
+
+/// Four columns of sixteen rows. Rows i, i + 4, i + 8 and i + 12 are loaded as the four quarters of one register, which
+/// leaves only shuffles inside quarters.
+///
+/// # Safety
+/// The rows must hold four elements, and the machine must have AVX-512.
+#[inline(always)]
+unsafe fn four_columns(row: impl Fn(usize) -> *const f32) -> [__m512; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (r0, r1, r2, r3) = (quarters(&row, 0), quarters(&row, 1), quarters(&row, 2), quarters(&row, 3));
+        let (t0, t1) = (_mm512_unpacklo_ps(r0, r1), _mm512_unpackhi_ps(r0, r1));
+        let (t2, t3) = (_mm512_unpacklo_ps(r2, r3), _mm512_unpackhi_ps(r2, r3));
+        [
+            _mm512_shuffle_ps::<0x44>(t0, t2),
+            _mm512_shuffle_ps::<0xee>(t0, t2),
+            _mm512_shuffle_ps::<0x44>(t1, t3),
+            _mm512_shuffle_ps::<0xee>(t1, t3),
+        ]
+    }
+}
+
+/// The first four elements of rows i, i + 4, i + 8 and i + 12.
+///
+/// # Safety
+/// As [`four_columns`].
+#[inline(always)]
+unsafe fn quarters(row: &impl Fn(usize) -> *const f32, i: usize) -> __m512 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let rows = _mm512_castps128_ps512(_mm_loadu_ps(row(i)));
+        let rows = _mm512_insertf32x4::<1>(rows, _mm_loadu_ps(row(i + 4)));
+        let rows = _mm512_insertf32x4::<2>(rows, _mm_loadu_ps(row(i + 8)));
+        _mm512_insertf32x4::<3>(rows, _mm_loadu_ps(row(i + 12)))
     }
 }

@@ -223,9 +223,9 @@ pub(crate) fn prefetch<T>(address: *const T) {
     let _ = address;
 }
 
-/// Asks for the line at `address` to come as near as the second-level cache. The address need not be valid.
+/// Asks for the line at `address` long before its use: it waits in the second-level cache. The address need not be valid.
 #[inline(always)]
-pub(crate) fn prefetch_second_level<T>(address: *const T) {
+pub(crate) fn prefetch_to_second<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: as above.
     unsafe {
@@ -352,6 +352,16 @@ mod tests {
                     for j in 0..V::LANES {
                         assert_eq!(target[j * 19 + i], source[17 * i + j]);
                     }
+                }
+                for columns in 1..=V::LANES {
+                    V::transpose_first(columns, |i| source.as_ptr().add(13 * i + 1), target.as_mut_ptr(), 18);
+                    for (i, j) in (0..V::LANES).flat_map(|i| (0..columns).map(move |j| (i, j))) {
+                        assert_eq!(target[j * 18 + i], source[13 * i + 1 + j]);
+                    }
+                }
+                V::strip(|i| source.as_ptr().add(13 * i + 1), target.as_mut_ptr());
+                for (i, j) in (0..V::ROWS).flat_map(|i| (0..4).map(move |j| (i, j))) {
+                    assert_eq!(target[j * V::ROWS + i], source[13 * i + 1 + j]);
                 }
                 let (a, b) = (V::load(source.as_ptr().add(3)), V::splat(T::from_f64(2.0)));
                 a.mul_add(b, a.add(b)).store(target.as_mut_ptr());

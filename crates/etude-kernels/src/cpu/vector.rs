@@ -139,10 +139,30 @@ pub trait Vector<T: Float>: Copy {
     /// `to + j·to_stride`, in ascending `j`.
     #[inline(always)]
     unsafe fn transpose(row: impl Fn(usize) -> *const T, to: *mut T, to_stride: usize) {
-        for j in 0..Self::LANES {
+        // SAFETY: the caller's promise.
+        unsafe { Self::transpose_first(Self::LANES, row, to, to_stride) }
+    }
+    /// The first `columns` columns of [`Vector::transpose`], at most `LANES`. As many more as fill up four may be read and
+    /// written too.
+    #[inline(always)]
+    unsafe fn transpose_first(columns: usize, row: impl Fn(usize) -> *const T, to: *mut T, to_stride: usize) {
+        for j in 0..columns {
             for i in 0..Self::LANES {
-                // SAFETY: the caller's promise covers the whole block on both sides.
+                // SAFETY: the caller's promise covers these columns on both sides.
                 unsafe { *to.add(j * to_stride + i) = *row(i).add(j) };
+            }
+        }
+    }
+    /// Whether [`Vector::strip`] is better than transposing blocks of a vector each way.
+    const STRIPS: bool = false;
+    /// Four columns of `ROWS` rows without a gap: element `j` of row `i`, read at `row(i)`, is written to
+    /// `to + j · ROWS + i`.
+    #[inline(always)]
+    unsafe fn strip(row: impl Fn(usize) -> *const T, to: *mut T) {
+        for j in 0..4 {
+            for i in 0..Self::ROWS {
+                // SAFETY: the caller's promise covers four columns on both sides.
+                unsafe { *to.add(j * Self::ROWS + i) = *row(i).add(j) };
             }
         }
     }

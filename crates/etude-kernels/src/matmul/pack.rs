@@ -14,8 +14,8 @@ pub(crate) fn left_size<T: Float>(rows: usize, depth: usize) -> usize {
     rows.next_multiple_of(TileShape::of::<T>().rows) * depth
 }
 
-/// Packs a left side: strips of a tile's rows, each strip `[depth][rows]`. Rows missing from the last strip are left as
-/// they were: the kernel does not read them. Element (i, p) of the source is `source[i · row + p · step]`.
+/// Packs a left side: strips of a tile's rows, each strip `[depth][rows]`. Rows missing from the last strip are of no
+/// meaning: the kernel does not read them. Element (i, p) of the source is `source[i · row + p · step]`.
 ///
 /// # Safety
 /// The source must be valid for all `rows` × `depth` elements, `target` for [`left_size`].
@@ -68,13 +68,21 @@ impl<T: Float> Left<T> {
         }
     }
 
-    /// A full strip whose rows are contiguous, as far as blocks of a vector each way go; returns how far.
+    /// A strip of `count` rows that are contiguous, as far as whole blocks go; returns how far.
     #[inline(always)]
-    unsafe fn rows<V: Vector<T>>(&self, source: *const T, target: *mut T) -> usize {
+    unsafe fn rows<V: Vector<T>>(&self, count: usize, source: *const T, target: *mut T) -> usize {
         let whole = V::ROWS / V::LANES * V::LANES;
         let mut p = 0;
+        while V::STRIPS && p + 4 <= self.depth {
+            // SAFETY: inside the strip: rows beyond it are read as its last.
+            unsafe {
+                let source = source.add(p);
+                V::strip(|i| source.wrapping_offset(i.min(count - 1) as isize * self.row), target.add(p * V::ROWS));
+            }
+            p += 4;
+        }
         // A block of fewer rows than lanes writes beyond its columns, into the next: that one must be written later.
-        while p + V::LANES < self.depth {
+        while !V::STRIPS && p + V::LANES < self.depth {
             // SAFETY: inside the strip: rows beyond it are read as its last, columns end before the strip's.
             unsafe {
                 let (source, target) = (source.add(p), target.add(p * V::ROWS));
@@ -106,8 +114,9 @@ unsafe impl<T: Float> Work<T> for Left<T> {
             unsafe {
                 let target = self.target.add(first * self.depth);
                 let mut done = 0;
-                if count == V::ROWS && self.step == 1 {
-                    done = self.rows::<V>(source, target);
+                // Rows that are missing are packed all the same, as copies of the last, where a block is that cheap.
+                if self.step == 1 && (count == V::ROWS || V::STRIPS && count >= 4) {
+                    done = self.rows::<V>(count, source, target);
                 }
                 for p in done..self.depth {
                     for i in 0..count {
