@@ -199,6 +199,22 @@ impl Layout {
         (0..self.axes).filter(|&axis| self.reduced[axis] == reduced).map(|axis| self.counts[axis]).product()
     }
 
+    /// Whether memory runs first along an axis that is folded away, and then along one that is kept.
+    pub(super) fn folds_outside(&self) -> bool {
+        self.reduced[0] && self.counts[0] > 1 && self.tiles(false) > 1
+    }
+
+    /// The fewest positions that a tile folds into one.
+    pub(super) fn shallowest(&self) -> usize {
+        let last = |axis: usize| self.sizes[axis] - (self.counts[axis] - 1) * self.block[axis];
+        (0..self.axes).filter(|&axis| self.reduced[axis]).map(|axis| self.block[axis].min(last(axis))).product()
+    }
+
+    /// The most positions of a tile that are kept.
+    pub(super) fn widest(&self) -> usize {
+        (0..self.axes).filter(|&axis| !self.reduced[axis]).map(|axis| self.block[axis]).product()
+    }
+
     /// The axes of one kind, those whose tiles follow each other first.
     fn walked(&self, reduced: bool) -> impl Iterator<Item = usize> {
         let walk = self.walk[..self.axes].iter().rev().map(|&axis| axis as usize);

@@ -14,6 +14,8 @@ use std::ops::Range;
 const TASK: usize = 1 << 16;
 /// Tasks a call is cut into at most.
 const MAX_TASKS: usize = 64;
+/// Parts of the folded axes where memory runs along them first.
+const PARTS: usize = 4;
 
 impl Program {
     /// Prepares and runs the program; a plan that runs it again keeps what [`Program::prepare`] gives.
@@ -97,27 +99,34 @@ impl Prepared {
         let elements: usize = layout.sizes[..layout.axes].iter().product();
         // By size only, so that results do not depend on the number of threads.
         let tasks = (elements.saturating_mul(self.cost) / TASK).clamp(1, MAX_TASKS);
-        if tasks == 1 || outer >= tasks.min(32) {
-            let share = outer.div_ceil(tasks);
+        // Where memory runs along a folded axis first, as in sums over examples, tasks that each took some of what is kept
+        // would read all over what every core has written; and to write again where another core has read costs several
+        // times as much. Tiles that widen their sums at the end anyway are cut there instead.
+        let outside = layout.folds_outside();
+        let many = outer >= tasks.min(32);
+        let cut = !many || (outside && tasks.min(inner) >= PARTS && layout.shallowest() >= DEPTH);
+        if tasks == 1 || !cut {
+            // An even number: of three, one of two threads would do two.
+            let share = outer.div_ceil(tasks.next_multiple_of(if tasks > 1 { 2 } else { 1 }));
             parallel(outer.div_ceil(share), |task| {
                 plan.task(task * share..((task + 1) * share).min(outer), 0..inner, None);
             });
             return;
         }
-        let share = inner.div_ceil(tasks.div_ceil(outer));
+        let share = inner.div_ceil(if many { PARTS } else { tasks.div_ceil(outer) });
         let chunks = inner.div_ceil(share);
         if chunks <= 1 {
             parallel(outer, |task| plan.task(task..task + 1, 0..inner, None));
             return;
         }
-        // Too few kept tiles: the reduced ones are cut too, and partial results combined in order.
-        let piece = self.tile * 8 * self.reductions.len();
+        // The reduced tiles are cut too, and partial results combined in order.
+        let piece = plan.wide_bytes() * self.reductions.len();
         let mut partial = Buffer::recycled(outer * chunks * piece);
         let place = SendPointer(partial.as_mut_slice::<u8>().as_mut_ptr());
         parallel(outer * chunks, |task| {
-            let (tile, chunk) = (task / chunks, task % chunks);
+            let (tile, chunk) = if outside { (task % outer, task / outer) } else { (task / chunks, task % chunks) };
             // SAFETY: each task has its own piece of the buffer.
-            let target = unsafe { place.at(task * piece) };
+            let target = unsafe { place.at((tile * chunks + chunk) * piece) };
             plan.task(tile..tile + 1, chunk * share..((chunk + 1) * share).min(inner), Some(target));
         });
         for tile in 0..outer {
@@ -172,6 +181,11 @@ impl Plan<'_> {
     /// Bytes between tile buffers: not a power of two, so that streams do not fall on the same cache sets.
     fn slot_bytes(&self) -> usize {
         self.prepared.tile * self.prepared.largest + 192
+    }
+
+    /// Bytes of one reduction's wide accumulators of a tile, in a piece of partial results.
+    fn wide_bytes(&self) -> usize {
+        (self.resolved.layout.widest() * 8).next_multiple_of(64)
     }
 
     /// Offset in scratch memory of reduction `number`'s accumulator and, after it, the wide one.
@@ -248,7 +262,7 @@ impl Plan<'_> {
             for (number, reduction) in self.prepared.reductions.iter().enumerate() {
                 // SAFETY: the caller's promise; the first piece gathers the others.
                 unsafe {
-                    let first = partial.add(number * self.prepared.tile * 8);
+                    let first = partial.add(number * self.wide_bytes());
                     for chunk in 1..chunks {
                         (reduction.merge)(first, first.add(chunk * piece), 1, kept);
                     }
@@ -339,7 +353,7 @@ impl Machine<'_> {
         let single = count == 1 && partial.is_none();
         let wide = |number: usize, memory: *mut u8| match partial {
             // SAFETY: one wide accumulator after the other, as the caller promised.
-            Some(place) => unsafe { place.add(number * tile * 8) },
+            Some(place) => unsafe { place.add(number * plan.wide_bytes()) },
             // SAFETY: behind the accumulator proper in scratch memory.
             None => unsafe { memory.add(plan.accumulator(number) + tile * 8 + 64) },
         };
