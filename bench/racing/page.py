@@ -22,11 +22,12 @@ NEAREST = """
 gpt. Its floor: products, of 1024 rows, are 29 of its 30.5 GFLOP. PyTorch's have the same sizes; how near
 to the peak each comes stands in docs/kernels.md.
 
-On the AMD EPYC of the tables above the peak stayed at 236 GFLOP/s for hours: the products' floor is 123 ms, all kernels' some
-140, and the step takes 168 to 173. Five rounds of two races there gave 1.19, 1.22, 1.22, 1.23 and 1.35. In a profile products take
-80 % of the time, at 70 to 90 % of the peak; attention 7 %; GELU, forwards and back, 6 %; other chains and folds 4 %; updates and norms
-3 %. A profile of PyTorch's step in the same minutes: products 172 ms where ours take 152 (a block's first dense layer 4.0 ms against
-2.8), attention 22 ms against 14, GELU 18 against 12.
+On the AMD EPYC of the tables above the peak stayed at 236 GFLOP/s for hours: the products' floor is 123 ms, all kernels' some 140, and
+the step takes 168 to 173. Five rounds of two races there gave 1.19, 1.22, 1.22, 1.23 and 1.35, two of the race above, one of them where
+the cores were far from each other (below), 1.09 and 1.22. In a profile products take 80 % of the time, at 70 to 90 % of the peak;
+attention 7 %; GELU, forwards and back, 6 %; other chains and folds 4 %; updates and norms 3 %. A profile of PyTorch's step in the same
+minutes: products 172 ms where ours take 152 (a block's first dense layer 4.0 ms against 2.8), attention 22 ms against 14, GELU 18 against
+12.
 
 On the Intel Xeon named below (355 GFLOP/s in calm hours; products 82 ms, all some 100, the step 141 to 147 undisturbed) single races
 of two or three rounds gave 1.06, 1.148 and, in an hour in which something else slowed the machine (its step wandered between 144 and
@@ -64,18 +65,21 @@ Evaluation there, two rounds, commit 0b493e1, in the order of the table below: a
 
 The two cores of the AMD EPYC were virtual, and where they lay changed within minutes, once within a run: for a while, to read or write
 6 MB that the other core had written took 2 to 2.7 times as long as 6 MB of a core's own, where otherwise there is no difference
-(`cargo bench -p etude-kernels --bench kernels -- written_before` shows which it is);
-handing out a call with the lock and the wake-up of before (commit 424c47d) 1.6 µs instead of 0.5. Cores without a third level of cache in
+(`cargo bench -p etude-kernels --bench kernels -- written_before` shows which it is). Cores without a third level of cache in
 common, as many processors have them, are like that always. Each core alone is as fast as ever: two processes with a thread each
-disturb each other not at all. In such minutes, commit 6eeb015: convnet's step 11.1 ms instead of 6.5, crnn's 43 instead of 27,
-ddpm's 166 instead of 124, dqn's 12.8 instead of 9.4, gpt's 194 instead of 170 (PyTorch's 225 and 238), vit's, lstm's, bert's and
-textcnn's at most a tenth longer. Two threads are then 1.15 times as fast as one for convnet. The tables above are of the other minutes.
+disturb each other not at all. In such minutes, commit 243b341: convnet's step 8.4 ms instead of 6.6, dqn's 12.1 instead of 9.2, mlp's
+3.4 instead of 2.2; crnn's 40 instead of 28, ddpm's 133 instead of 116, vae's 20.5 instead of 17 (these a few commits before). Two threads are
+then 1.5 times as fast as one for convnet, 1.3 for crnn and mlp. The race above met such minutes: they are in the spread of mlp,
+convnet, dqn, gpt and crnn, in the times of two threads and in the sizes. In near minutes two threads are 1.8 to 2 times as fast as one for
+every step above 2 ms (commit 676912f), and convnet takes 128, 114, 104, 102, 104 and 110 µs an example.
 
-What suffers is what one core writes and the other reads within a kernel: of convnet's lost 4.7 ms the weights' gradient in Winograd's
-way takes 1.4 (1.25 ms become 2.65; its squares are transformed by both cores and multiplied by points, so that each core reads half
-from the other), the first convolution and the first pool's gradient 0.7 each. Asking ahead for places to write, and for the left side of
-Winograd's products, changed nothing. Cutting that gradient by tiles, each core with sums of its own, would keep squares where
-they are made, with other bits.
+Dearest is to write again where the other core has read: a line that both hold must be taken from the other first. convnet's first
+convolution takes 0.24 ms; 0.35 where half of its output was last written by the other core, and 1.1 to 1.3 where that half was
+last read by it (near: 0.23 each). So, since then, the gradients of biases and other sums over examples are cut along the examples and
+not by channel (convnet's step 0.90 of the time there, the same near), and Winograd's weights' gradient by tiles, each core with sums of
+its own: half the time there, and convnet's step, 11.1 ms before, is 8.4. What is left are statistics of batch norm, which are made
+by channel, and results that take the place of others whose examples lay otherwise. Asking ahead for places to write, and for the
+left side of Winograd's products, changed nothing.
 """
 
 
