@@ -24,11 +24,10 @@ gpt. Its floor: products, of 1024 rows, are 29 of its 30.5 GFLOP. PyTorch's have
 to the peak each comes stands in docs/kernels.md.
 
 On the AMD EPYC of the tables above the peak stayed at 236 GFLOP/s for hours: the products' floor is 123 ms, all kernels' some 140, and
-the step takes 168 to 173. Five rounds of two races there gave 1.19, 1.22, 1.22, 1.23 and 1.35, two of the race above, one of them where
-the cores were far from each other (below), 1.09 and 1.22. In a profile products take 80 % of the time, at 70 to 90 % of the peak;
-attention 7 %; GELU, forwards and back, 6 %; other chains and folds 4 %; updates and norms 3 %. A profile of PyTorch's step in the same
-minutes: products 172 ms where ours take 152 (a block's first dense layer 4.0 ms against 2.8), attention 22 ms against 14, GELU 18 against
-12.
+the step takes 168 to 173. Five rounds of two races there gave 1.19, 1.22, 1.22, 1.23 and 1.35, the two of the race above 1.09 and 1.22.
+In a profile products take 80 % of the time, at 70 to 90 % of the peak; attention 7 %; GELU, forwards and back, 6 %; other chains and
+folds 4 %; updates and norms 3 %. A profile of PyTorch's step in the same minutes: products 172 ms where ours take 152 (a block's first
+dense layer 4.0 ms against 2.8), attention 22 ms against 14, GELU 18 against 12.
 
 On the Intel Xeon named below (355 GFLOP/s in calm hours; products 82 ms, all some 100, the step 141 to 147 undisturbed) single races
 of two or three rounds gave 1.06, 1.148 and, in an hour in which something else slowed the machine (its step wandered between 144 and
@@ -70,8 +69,8 @@ The two cores of the AMD EPYC were virtual, and where they lay changed within mi
 common, as many processors have them, are like that always. Each core alone is as fast as ever: two processes with a thread each
 disturb each other not at all. In such minutes, commit 243b341: convnet's step 8.4 ms instead of 6.6, dqn's 12.1 instead of 9.2, mlp's
 3.4 instead of 2.2; crnn's 40 instead of 28, ddpm's 133 instead of 116, vae's 20.5 instead of 17 (these a few commits before). Two threads are
-then 1.5 times as fast as one for convnet, 1.3 for crnn and mlp. The race above met such minutes: they are in the spread of mlp,
-convnet, dqn, gpt and crnn. The times of two threads and the sizes are of near minutes.
+then 1.5 times as fast as one for convnet, 1.3 for crnn and mlp. The race above probably met such minutes: the times of two
+threads taken right after it did (convnet 9.5 ms). Those of the table, and the sizes, were taken anew in near minutes.
 
 Dearest is to write again where the other core has read: a line that both hold must be taken from the other first. convnet's first
 convolution takes 0.24 ms; 0.35 where half of its output was last written by the other core, and 1.1 to 1.3 where that half was

@@ -51,7 +51,7 @@ impl Gradient<'_> {
         let cut = &self.cut;
         let sums = POINTS * odd_lines(self.gy.channels * odd_lines(self.x.channels));
         let tile = odd_lines(self.x.channels) + odd_lines(self.gy.channels);
-        // An even number, for two cores; every part has a block.
+        // A power of two, which cores share evenly, unless blocks or room are fewer.
         let parts = (cut.first(cut.blocks) / PART).max(1).next_power_of_two();
         let parts = parts.min(PARTS).min(cut.blocks).min(OWN_SUMS / sums);
         if parts > 1 {
