@@ -87,6 +87,10 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
     let depth = Depth::new(p.m, p.k, p.n);
     let (padded, padded_rows) = (p.n.next_multiple_of(wide), p.m.next_multiple_of(tall));
     let [row_tasks, column_tasks] = cut(p.m, p.n, tall, TASKS.div_ceil(depth.parts));
+    if row_tasks == 1 {
+        // SAFETY: the caller's promise.
+        return unsafe { few_rows(p, depth, column_tasks) };
+    }
     // Of two halves of the columns each packs the rows for itself: to write lines that another core has read costs more.
     let twice = column_tasks == 2 && depth.parts == 1 && threads() > 1;
     let shared = column_tasks > 1 && !twice && !in_place(p);
@@ -131,6 +135,58 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
                     };
                     rows_part(&target, depth_part, row, rows, column, width, &panels);
                 }
+            });
+        });
+        if depth.parts > 1 {
+            // SAFETY: all sums are there.
+            unsafe { add_parts(p, sums) };
+        }
+    });
+}
+
+/// The product whose rows are one task's: each task packs the columns that it multiplies, some strips at a time, and they wait
+/// in its core's cache.
+unsafe fn few_rows<T: Float>(p: &Product<T>, depth: Depth, column_tasks: usize) {
+    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+    let (in_place, padded_rows) = (in_place(p), p.m.next_multiple_of(tall));
+    let block = |part: usize, index: usize| {
+        let (start, length) = depth.block(part, index);
+        (start, length, p.a.wrapping_offset(start as isize * p.a_column))
+    };
+    scratch::with(Purpose::Partial, (depth.parts - 1) * p.m * p.n, |sums: &mut [T]| {
+        scratch::with(Purpose::Left, if in_place { 0 } else { padded_rows * p.k }, |left: &mut [T]| {
+            let (base, left) = (SendPointer(sums.as_mut_ptr()), SendPointer(left.as_mut_ptr()));
+            parallel(if in_place { 0 } else { depth.parts * depth.blocks }, |task| {
+                let (start, length, a) = block(task / depth.blocks, task % depth.blocks);
+                // SAFETY: this block of the left side and its panel, which no other task writes.
+                unsafe { pack::left(p.m, length, a, p.a_row, p.a_column, left.at(start * padded_rows)) };
+            });
+            parallel(depth.parts * column_tasks, |task| {
+                let (depth_part, task) = (task / column_tasks, task % column_tasks);
+                let (first, width) = part(p.n, wide, column_tasks, task);
+                // The first part's sums are made in the output, the others' beside it.
+                let target = match depth_part.checked_sub(1) {
+                    None => *p,
+                    // SAFETY: there are as many as parts beside the first.
+                    Some(other) => Product { out: unsafe { base.at(other * p.m * p.n) }, out_row: p.n, ..*p },
+                };
+                scratch::with(Purpose::Right, PIECE * wide * depth.block, |right: &mut [T]| {
+                    for column in (first..first + width).step_by(PIECE * wide) {
+                        let width = (PIECE * wide).min(first + width - column);
+                        let columns = target.columns(column, width);
+                        for index in 0..depth.blocks {
+                            let (start, length, a) = block(depth_part, index);
+                            let source = columns.b.wrapping_offset(start as isize * p.b_row);
+                            // SAFETY: these columns of this block, and the left side, which is complete.
+                            unsafe {
+                                pack::right(length, width, source, p.b_row, p.b_column, right.as_mut_ptr());
+                                let a = if in_place { a } else { left.at(start * padded_rows) };
+                                let sizes = [p.m, length, width];
+                                strips(&target, sizes, a, in_place, right.as_ptr(), columns.out, index > 0);
+                            }
+                        }
+                    }
+                });
             });
         });
         if depth.parts > 1 {
@@ -198,7 +254,6 @@ unsafe fn rows_part<T: Float>(
     width: usize,
     panels: &Panels<T>,
 ) {
-    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
     let Panels { depth, ref right, padded, ref left, padded_rows } = *panels;
     let in_place = in_place(p);
     let size = if in_place || left.is_some() { 0 } else { pack::left_size::<T>(rows, depth.block) };
@@ -216,26 +271,34 @@ unsafe fn rows_part<T: Float>(
                         own.as_ptr()
                     }
                 };
-                for strip in (column..column + width).step_by(wide) {
-                    let strip = Strip {
-                        rows,
-                        depth,
-                        columns: wide.min(column + width - strip),
-                        a,
-                        a_row: if in_place { p.a_row } else { 1 },
-                        a_strip: tall as isize * if in_place { p.a_row } else { depth as isize },
-                        a_step: if in_place { 1 } else { tall as isize },
-                        b: right.at(start * padded + strip * depth),
-                        b_step: wide as isize,
-                        c: p.out.add(row * p.out_row + strip),
-                        c_row: p.out_row,
-                        add: index > 0,
-                    };
-                    strip.compute();
-                }
+                let out = p.out.add(row * p.out_row + column);
+                let right = right.at(start * padded + column * depth);
+                strips(p, [rows, depth, width], a, in_place, right, out, index > 0);
             }
         }
     });
+}
+
+/// `rows` × `width` of the output, from `out`, over a block of the depth: from packed columns and rows that are packed too, or
+/// lie `in_place`, as the product's.
+unsafe fn strips<T: Float>(
+    p: &Product<T>,
+    [rows, depth, width]: [usize; 3],
+    a: *const T,
+    in_place: bool,
+    right: *const T,
+    out: *mut T,
+    add: bool,
+) {
+    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+    let [a_row, a_step] = if in_place { [p.a_row, 1] } else { [1, tall as isize] };
+    let a_strip = tall as isize * if in_place { p.a_row } else { depth as isize };
+    for first in (0..width).step_by(wide) {
+        let (columns, b, c) = (wide.min(width - first), right.wrapping_add(first * depth), out.wrapping_add(first));
+        let (b_step, c_row) = (wide as isize, p.out_row);
+        // SAFETY: the caller's promise: both sides and the output are there.
+        unsafe { Strip { rows, depth, columns, a, a_row, a_strip, a_step, b, b_step, c, c_row, add }.compute() };
+    }
 }
 
 #[cfg(test)]
