@@ -116,8 +116,7 @@ impl Sweep {
         if self.classes.is_empty() || self.batch * self.groups * self.rows * self.channels * positions == 0 {
             return;
         }
-        // Results that the caches have no room for beside what they are made of and what is made of them next.
-        let past = 3 * size_of_val(y) > if cfg!(test) { 1 << 17 } else { caches::last_level() };
+        let past = caches::are_outgrown_by(size_of_val(y));
         let y = Target { at: SendPointer(y.as_mut_ptr()), past };
         let cut = self.cut(TileShape::of::<T>().columns);
         let depth = self.channels * self.taps();

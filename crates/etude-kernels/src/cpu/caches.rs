@@ -13,8 +13,14 @@ pub(crate) fn last_level() -> usize {
     *SIZE.get_or_init(|| size(3).unwrap_or(8 << 20))
 }
 
+/// Whether so many bytes of results had better be written past the caches: these have no room for them beside what they are
+/// made of and what is made of them next.
+pub(crate) fn are_outgrown_by(bytes: usize) -> bool {
+    3 * bytes > if cfg!(test) { 1 << 17 } else { last_level() }
+}
+
 /// Bytes of a line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 /// Bytes after which lines fall on the same set of the first-level cache.
 const SAME_SET: usize = 4096;
 

@@ -5,7 +5,7 @@
 //! registers. An output's bits do not depend on how rows and columns are cut: its terms are added in the order of the
 //! depth, one after the other.
 
-use crate::cpu::{self, Vector, Work};
+use crate::cpu::{self, TileShape, Vector, Work, caches};
 use crate::threads::{SendPointer, parallel};
 use crate::{Buffer, Float};
 use std::ops::Range;
@@ -21,8 +21,16 @@ const PASS: usize = 256;
 /// than the machine looks ahead by itself.
 const AHEAD: usize = 2048;
 
+/// How far ahead along their rows turned columns are asked for.
+const TURNED_AHEAD: usize = 64;
+
 /// Lines that are asked for ahead where columns are packed: they lie on other pages, which the machine does not foresee.
 const LINES_AHEAD: usize = 16;
+
+/// Rows of weights that one task packs where panels are written past the caches, and how many blocks of columns it takes from
+/// each row at a time.
+const ROWS: usize = 64;
+const SIDE_BY_SIDE: usize = 4;
 
 /// Packed weights: `groups` matrices of `columns` columns and `depth` rows. A block of the first lies before the same block
 /// of the second, as a step reads them.
@@ -49,7 +57,17 @@ impl Panels {
     fn pack<T: Float>(w: &[T], groups: usize, columns: usize, depth: usize, turned: bool) -> Panels {
         let blocks = columns.div_ceil(BLOCK);
         let mut storage = Buffer::recycled(groups * blocks * BLOCK * depth * size_of::<T>());
+        // Until a step needs them they would only push each other out.
+        let past = caches::are_outgrown_by(storage.bytes());
         let base = SendPointer(storage.as_mut_slice::<T>().as_mut_ptr());
+        if past && !turned && columns.is_multiple_of(BLOCK) {
+            parallel(depth.div_ceil(ROWS), |task| {
+                let rows = task * ROWS..depth.min((task + 1) * ROWS);
+                // SAFETY: these rows lie inside `w`, their places inside the storage, and no other task writes them.
+                unsafe { cpu::run(PackRows { w: w.as_ptr(), to: base.at(0), rows, depth, columns }) };
+            });
+            return Panels { storage, groups, columns, depth };
+        }
         parallel(groups * blocks, |task| {
             let (block, group) = (task / groups, task % groups);
             let first = block * BLOCK;
@@ -58,7 +76,7 @@ impl Panels {
             // SAFETY: the block's columns lie inside `w`, its panels inside the storage, and no other task writes them.
             unsafe {
                 let (from, to) = (w.as_ptr().add(from), base.at((block * groups + group) * BLOCK * depth));
-                cpu::run(Pack { from, to, count, depth, columns, turned });
+                cpu::run(Pack { from, to, count, depth, columns, turned, past });
             }
         });
         Panels { storage, groups, columns, depth }
@@ -97,13 +115,15 @@ struct Pack<T> {
     depth: usize,
     columns: usize,
     turned: bool,
+    /// Whether panels are written past the caches where that is done by whole lines.
+    past: bool,
 }
 
 // SAFETY: everything that uses `V` is inlined.
 unsafe impl<T: Float> Work<T> for Pack<T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        let Pack { from, to, count, depth, columns, turned } = self;
+        let Pack { from, to, count, depth, columns, turned, past } = self;
         let wide = 2 * V::LANES;
         if !turned && count == BLOCK {
             for k in 0..depth {
@@ -119,6 +139,7 @@ unsafe impl<T: Float> Work<T> for Pack<T> {
             }
             return;
         }
+        let past = past && V::LANES * size_of::<T>() == caches::LINE;
         let (step, column) = if turned { (1, depth) } else { (columns, 1) };
         for first in (0..BLOCK).step_by(V::LANES) {
             let here = count.saturating_sub(first).min(V::LANES);
@@ -129,7 +150,19 @@ unsafe impl<T: Float> Work<T> for Pack<T> {
                 let to = to.add(first / wide * wide * depth + first % wide);
                 let mut k = 0;
                 while turned && whole && k + V::LANES <= depth {
-                    V::transpose(|j| from.add(j * depth + k), to.add(k * wide), wide);
+                    let to = to.add(k * wide);
+                    if past {
+                        let mut tile = [[T::ZERO; TileShape::MAX_LANES]; TileShape::MAX_LANES];
+                        let tile = tile.as_mut_ptr().cast::<T>();
+                        (0..V::LANES)
+                            .for_each(|j| cpu::prefetch_to_second(from.wrapping_add(j * depth + k + TURNED_AHEAD)));
+                        V::transpose(|j| from.add(j * depth + k), tile, V::LANES);
+                        for i in 0..V::LANES {
+                            V::load(tile.add(i * V::LANES)).store_past_caches(to.add(i * wide));
+                        }
+                    } else {
+                        V::transpose(|j| from.add(j * depth + k), to, wide);
+                    }
                     k += V::LANES;
                 }
                 for k in k..depth {
@@ -140,6 +173,42 @@ unsafe impl<T: Float> Work<T> for Pack<T> {
                 }
             }
         }
+        if past {
+            cpu::fence();
+        }
+    }
+}
+
+/// Some rows of weights `[depth, columns]`, of whole blocks, put into all blocks' panels past the caches. Pointers are valid
+/// for all weights and all panels.
+struct PackRows<T> {
+    w: *const T,
+    to: *mut T,
+    rows: Range<usize>,
+    depth: usize,
+    columns: usize,
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for PackRows<T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let PackRows { w, to, rows, depth, columns } = self;
+        let wide = 2 * V::LANES;
+        for side in (0..columns).step_by(SIDE_BY_SIDE * BLOCK) {
+            for k in rows.clone() {
+                let from = w.wrapping_add(k * columns);
+                for first in (side..columns.min(side + SIDE_BY_SIDE * BLOCK)).step_by(V::LANES) {
+                    cpu::prefetch(from.wrapping_add(LINES_AHEAD * columns + first));
+                    // SAFETY: the row has all columns, and its panels all rows.
+                    unsafe {
+                        let to = to.add(first / wide * wide * depth + k * wide + first % wide);
+                        V::load(from.add(first)).store_past_caches(to);
+                    }
+                }
+            }
+        }
+        cpu::fence();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of `recurrent.rs`, against plain loops in f64 and two-sided differences.
 
 use super::*;
+use crate::cpu::forced;
 use crate::random::testing::{normals, on_any_threads};
 
 fn sigmoid(x: f64) -> f64 {
@@ -281,26 +282,37 @@ fn gradients_in_f32_follow_those_in_f64() {
 
 #[test]
 fn packed_products_agree_with_plain_sums_at_the_edges_of_panels() {
-    for (rows, columns, depth) in
-        [(1, 1, 1), (2, 2, 7), (3, 5, 8), (4, 31, 16), (5, 32, 1024), (7, 33, 1025), (8, 64, 37), (15, 65, 2055)]
-    {
+    for (rows, columns, depth) in [
+        (1, 1, 1),
+        (2, 2, 7),
+        (3, 5, 8),
+        (4, 31, 16),
+        (5, 32, 1024),
+        (7, 33, 1025),
+        (8, 64, 37),
+        (9, 160, 129),
+        (15, 65, 2055),
+    ] {
         let (a, w) = (normals(1, rows * depth), normals(2, 2 * columns * depth));
         let turned: Vec<f64> = (0..columns * depth).map(|i| w[(columns + i % columns) * depth + i / columns]).collect();
         let stride = columns.next_multiple_of(BLOCK) + 3;
-        let by_rows = Panels::of_rows(&cast::<f32>(&w), 2, columns, depth);
-        let by_columns = Panels::of_columns(&cast::<f32>(&turned), columns, depth);
-        for (panels, group) in [(by_rows, 1), (by_columns, 0)] {
-            let mut out = vec![9.0f32; rows * stride];
-            panels.multiply(&cast::<f32>(&a), rows, group, 0..columns, &mut out, stride);
-            for b in 0..rows {
-                let a = &a[b * depth..][..depth];
-                for j in 0..columns {
-                    // Sums of `depth` terms one after the other.
-                    let bound =
-                        1e-6 * a.iter().zip(&w[(columns + j) * depth..]).map(|(a, w)| (a * w).abs()).sum::<f64>();
-                    assert!((out[b * stride + j] as f64 - dot(a, &w, columns + j)).abs() <= bound);
+        forced::on_each_set(|set| {
+            let by_rows = Panels::of_rows(&cast::<f32>(&w), 2, columns, depth);
+            let by_columns = Panels::of_columns(&cast::<f32>(&turned), columns, depth);
+            for (panels, group) in [(by_rows, 1), (by_columns, 0)] {
+                let mut out = vec![9.0f32; rows * stride];
+                panels.multiply(&cast::<f32>(&a), rows, group, 0..columns, &mut out, stride);
+                for b in 0..rows {
+                    let a = &a[b * depth..][..depth];
+                    for j in 0..columns {
+                        // Sums of `depth` terms one after the other.
+                        let bound =
+                            1e-6 * a.iter().zip(&w[(columns + j) * depth..]).map(|(a, w)| (a * w).abs()).sum::<f64>();
+                        let got = out[b * stride + j] as f64;
+                        assert!((got - dot(a, &w, columns + j)).abs() <= bound, "{set}: {rows} × {columns} × {depth}");
+                    }
                 }
             }
-        }
+        });
     }
 }
