@@ -1,6 +1,7 @@
 //! Packing: a block of any strides becomes the panel the tile kernel reads front to back.
 
 use crate::Float;
+use crate::cpu::caches::LINE;
 use crate::cpu::{self, TileShape, Vector, Work};
 
 /// Strips that are packed at a time where the source's lines run across them.
@@ -189,6 +190,11 @@ unsafe impl<T: Float> Work<T> for Right<T> {
                         for half in 0..2 {
                             let from = from.offset((half * V::LANES) as isize * column).add(p);
                             let row = |i: usize| from.wrapping_offset(i as isize * column);
+                            // The next strip's lines: they lie on other pages, which the machine does not foresee.
+                            if (p * size_of::<T>()).is_multiple_of(LINE) {
+                                let next = |i: usize| row(i).wrapping_offset(wide as isize * column);
+                                (0..V::LANES).for_each(|i| cpu::prefetch_to_second(next(i)));
+                            }
                             V::transpose(row, to.add(p * wide + half * V::LANES), wide);
                         }
                         p += V::LANES;
