@@ -4,7 +4,7 @@ use crate::cpu::Vector;
 use crate::{DType, Float, math};
 
 /// Independent partial sums of a row: enough to hide the latency of an addition.
-const CHAINS: usize = 4;
+pub(crate) const CHAINS: usize = 4;
 
 /// Reads `lanes` elements; the lanes behind them are 0.
 ///
@@ -51,10 +51,35 @@ pub(crate) trait Sums<T: Float, const N: usize> {
 /// They must be there to read, and the machine must have `V`.
 #[inline(always)]
 pub(crate) unsafe fn sums<T: Float, V: Vector<T>, const N: usize>(count: usize, of: impl Sums<T, N>) -> [T; N] {
-    // SAFETY: elements up to `count` alone are asked for; the rest is the caller's promise.
+    // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[V::splat(T::ZERO); N]; CHAINS];
-        let mut at = 0;
+        gather(&mut sums, count, &of);
+        let sums = join::<T, V, N>(sums);
+        let mut totals = [T::ZERO; N];
+        for n in 0..N {
+            totals[n] = sums[n].sum();
+        }
+        totals
+    }
+}
+
+/// Partial sums, lane by lane.
+pub(crate) type Chains<V, const N: usize> = [[V; N]; CHAINS];
+
+/// Adds `count` elements to the chains.
+///
+/// # Safety
+/// As for [`sums`].
+#[inline(always)]
+pub(crate) unsafe fn gather<T: Float, V: Vector<T>, const N: usize>(
+    sums: &mut Chains<V, N>,
+    count: usize,
+    of: &impl Sums<T, N>,
+) {
+    let mut at = 0;
+    // SAFETY: elements up to `count` alone are asked for; the rest is the caller's promise.
+    unsafe {
         while at + CHAINS * V::LANES <= count {
             for chain in 0..CHAINS {
                 of.add(&mut sums[chain], at + chain * V::LANES, V::LANES);
@@ -70,12 +95,21 @@ pub(crate) unsafe fn sums<T: Float, V: Vector<T>, const N: usize>(count: usize, 
         if at < count {
             of.add(&mut sums[CHAINS - 1], at, count - at);
         }
-        let mut totals = [T::ZERO; N];
-        for n in 0..N {
-            totals[n] = sums[0][n].add(sums[1][n]).add(sums[2][n].add(sums[3][n])).sum();
-        }
-        totals
     }
+}
+
+/// The sums of the chains, lane by lane.
+///
+/// # Safety
+/// The machine must have `V`.
+#[inline(always)]
+pub(crate) unsafe fn join<T: Float, V: Vector<T>, const N: usize>(sums: Chains<V, N>) -> [V; N] {
+    let mut totals = sums[0];
+    for n in 0..N {
+        // SAFETY: the caller's promise.
+        totals[n] = unsafe { sums[0][n].add(sums[1][n]).add(sums[2][n].add(sums[3][n])) };
+    }
+    totals
 }
 
 /// `Σ x`.

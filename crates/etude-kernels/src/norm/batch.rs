@@ -1,13 +1,13 @@
 //! Batch normalisation. It reads `[batch, channels, spatial]`; its sums are made in f64 of differences from a centre, so that
 //! a mean far larger than the deviation costs no digits.
 
+use super::runs::{Moments, ROOM, Runs};
 use super::{TASK, part};
 use crate::Float;
-use crate::cpu::has_avx2;
-use crate::threads::{SendPointer, parallel};
-
-/// Partial sums of a contiguous run.
-const LANES: usize = 8;
+use crate::cpu::{self, has_avx2};
+use crate::matmul::scratch::{self, Purpose};
+use crate::threads::{SendPointer, parallel, parallel_chunks};
+use std::ops::Range;
 
 /// Mean and biased variance, `Σ(x − mean)²/n`, of each channel of `[batch, channels, spatial]`; NaN where n is 0.
 pub fn batch_norm_statistics<T: Float>(
@@ -33,11 +33,12 @@ pub(crate) fn batch_norm_statistics_body<T: Float>(
     assert!(mean.len() == channels && variance.len() == channels, "statistics are [channels]");
     let layout = Layout::new(batch, channels, spatial, x.len());
     // Any value of the channel is near enough to its mean for f64.
-    let centres: Vec<f64> = (0..channels).map(|c| x.get(c * spatial).map_or(0.0, |v| v.to_f64())).collect();
-    let (sums, n) = (layout.sums::<T, false>(x, x, &centres), (batch * spatial) as f64);
+    let centres: Vec<T> = (0..channels).map(|c| x.get(c * spatial).map_or(T::ZERO, |v| *v)).collect();
+    let (moments, n) = (layout.moments::<T, false>(x, x, &centres), (batch * spatial) as f64);
     for c in 0..channels {
-        let (shift, squares) = (sums[c][0] / n, sums[c][1] / n);
-        mean[c] = T::from_f64(centres[c] + shift);
+        let Moments { centre, sums: [plain, squares] } = moments[c];
+        let (shift, squares) = (plain / n, squares / n);
+        mean[c] = T::from_f64(centre + shift);
         let spread = squares - shift * shift;
         variance[c] = T::from_f64(if spread < 0.0 { 0.0 } else { spread });
     }
@@ -89,11 +90,10 @@ pub(crate) fn batch_norm_backward_body<T: Float>(
     let layout = Layout::new(batch, channels, spatial, x.len());
     assert!(gy.len() == x.len() && gx.len() == x.len(), "gy and gx have the size of x");
     assert!([mean, variance, ggamma, gbeta].iter().all(|p| p.len() == channels), "parameters are [channels]");
-    let centres: Vec<f64> = mean.iter().map(|m| m.to_f64()).collect();
-    let (sums, n) = (layout.sums::<T, true>(x, gy, &centres), (batch * spatial) as f64);
+    let (moments, n) = (layout.moments::<T, true>(x, gy, mean), (batch * spatial) as f64);
     let mut lines = Vec::with_capacity(channels);
     for c in 0..channels {
-        let [plain, weighted] = sums[c];
+        let [plain, weighted] = moments[c].sums;
         let (slope, inverse) = (scale(variance[c], epsilon, gamma, c), scale(variance[c], epsilon, None, c));
         gbeta[c] = T::from_f64(plain);
         ggamma[c] = T::from_f64(weighted * inverse);
@@ -124,13 +124,16 @@ struct Line<T> {
     offset: T,
 }
 
-/// Columns that are summed side by side, and the length from which runs are summed on their own: shorter ones are read
-/// row by row, because memory is slow at short pieces.
+/// Columns of short runs that are summed side by side: memory is slow at short pieces.
 const BAND: usize = 128;
 /// Rows of short runs that are added one after the other to sums read once.
 const DEEP: usize = 4;
-/// Runs of so many elements are worth a loop of their own where nothing is summed.
+/// Runs of so many elements are worth a loop of their own: no vector is longer.
 const OWN: usize = 16;
+/// Parts of the batch, at least, where there are so many examples.
+const PARTS: usize = 4;
+/// Examples of a part at most: a channel is read in so many places at once.
+const MOST: usize = 16;
 
 impl Layout {
     fn new(batch: usize, channels: usize, spatial: usize, length: usize) -> Layout {
@@ -138,106 +141,80 @@ impl Layout {
         Layout { batch, channels, spatial }
     }
 
-    fn long_runs(&self) -> bool {
-        self.spatial >= BAND
-    }
-
-    /// Of each channel `[Σ w, Σ w·(x − centre)]`, with w = g if `GRADIENT` and x − centre if not.
-    fn sums<T: Float, const GRADIENT: bool>(&self, x: &[T], g: &[T], centres: &[f64]) -> Vec<[f64; 2]> {
-        let mut totals = vec![[0.0; 2]; self.channels];
+    /// Of each channel `[Σ w, Σ w·(x − centre)]`, with w = g if `GRADIENT` and x − centre if not. The batch is cut along the
+    /// examples, as the work before and after is: a core reads what it wrote. Parts depend on sizes alone and are added in order.
+    /// Short runs are too small for it: only many examples are cut.
+    fn moments<T: Float, const GRADIENT: bool>(&self, x: &[T], g: &[T], centres: &[T]) -> Vec<Moments> {
+        let mut totals: Vec<_> = centres.iter().map(|c| Moments { centre: c.to_f64(), sums: [0.0; 2] }).collect();
         if x.is_empty() {
             return totals;
         }
-        // `items` of the batch make one partial sum of each of `columns` columns.
-        let (columns, items) = if self.long_runs() {
-            (self.channels, (TASK / self.spatial).max(1))
-        } else {
-            (self.channels * self.spatial, TASK / BAND)
-        };
-        let blocks = self.batch.div_ceil(items);
-        let band = if self.long_runs() { 1 } else { BAND };
-        let bands = columns.div_ceil(band);
-        let mut partial = vec![[0.0; 2]; blocks * columns];
+        let examples = if self.spatial >= OWN { self.batch.div_ceil(PARTS).min(MOST) } else { TASK / BAND };
+        let examples = examples.min(self.batch);
+        let parts = self.batch.div_ceil(examples);
+        let each = (TASK / (examples * self.spatial)).clamp(1, self.channels);
+        let groups = self.channels.div_ceil(each);
+        let mut partial = vec![Moments::default(); parts * self.channels];
         let base = SendPointer(partial.as_mut_ptr());
-        parallel(blocks * bands, |task| {
-            let (block, left) = (task / bands, task % bands * band);
-            let rows = block * items..self.batch.min((block + 1) * items);
-            // SAFETY: columns `left..` of row `block`, at most to the row's end; each task has its own.
-            let out = unsafe { part(&base, block * columns + left, band.min(columns - left)) };
-            #[cfg(target_arch = "x86_64")]
-            if has_avx2() {
-                // SAFETY: the processor has what the function is compiled for.
-                unsafe { sums_avx2::<T, GRADIENT>(self, x, g, centres, rows, left, out) };
-                return;
+        parallel(parts * groups, |task| {
+            let (part_number, first) = (task / groups, task % groups * each);
+            let examples = part_number * examples..self.batch.min((part_number + 1) * examples);
+            // SAFETY: channels `first..` of a part, at most to the last; each task has its own.
+            let out = unsafe { part(&base, part_number * self.channels + first, each.min(self.channels - first)) };
+            if self.spatial >= OWN {
+                let (channels, spatial, means) = (self.channels, self.spatial, centres);
+                scratch::with(Purpose::Partial, out.len() * ROOM, |totals| {
+                    let runs = Runs::<T, GRADIENT> { channels, spatial, x, g, means, examples, first, totals, out };
+                    // SAFETY: the work holds slices alone.
+                    unsafe { cpu::run(runs) };
+                });
+            } else {
+                self.columns::<T, GRADIENT>(x, g, centres, examples, first, out);
             }
-            self.sums_of::<T, GRADIENT, false>(x, g, centres, rows, left, out);
         });
-        for block in partial.chunks_exact(columns) {
-            for (total, sums) in totals.iter_mut().zip(block.chunks_exact(columns / self.channels)) {
-                for sums in sums {
-                    total[0] += sums[0];
-                    total[1] += sums[1];
-                }
+        for (number, of_part) in partial.chunks_exact(self.channels).enumerate() {
+            let n = (examples.min(self.batch - number * examples) * self.spatial) as f64;
+            for (total, part) in totals.iter_mut().zip(of_part) {
+                let ([plain, weighted], shift) = (part.sums, part.centre - total.centre);
+                let moved = !GRADIENT && shift != 0.0;
+                total.sums[0] += if moved { plain + n * shift } else { plain };
+                total.sums[1] += if moved { weighted + shift * (2.0 * plain + n * shift) } else { weighted };
             }
         }
         totals
     }
 
-    #[inline(always)]
-    fn sums_of<T: Float, const GRADIENT: bool, const FUSED: bool>(
+    /// The moments of short runs, of channels `first..`: rows of columns that are summed side by side.
+    fn columns<T: Float, const GRADIENT: bool>(
         &self,
         x: &[T],
         g: &[T],
-        centres: &[f64],
-        rows: std::ops::Range<usize>,
-        left: usize,
-        out: &mut [[f64; 2]],
+        centres: &[T],
+        rows: Range<usize>,
+        first: usize,
+        out: &mut [Moments],
     ) {
-        if self.long_runs() {
-            let (mut plain, mut weighted) = ([0.0; LANES], [0.0; LANES]);
-            let centre = centres[left];
-            for row in rows {
-                let start = (row * self.channels + left) * self.spatial;
-                let (xs, x_rest) = x[start..][..self.spatial].as_chunks::<LANES>();
-                let (gs, g_rest) = g[start..][..self.spatial].as_chunks::<LANES>();
-                for (x, g) in xs.iter().zip(gs) {
-                    for j in 0..LANES {
-                        let (w, product) = terms::<T, GRADIENT, FUSED>(x[j], g[j], centre);
-                        plain[j] += w;
-                        weighted[j] += product;
-                    }
-                }
-                for j in 0..x_rest.len() {
-                    let (w, product) = terms::<T, GRADIENT, FUSED>(x_rest[j], g_rest[j], centre);
-                    plain[j] += w;
-                    weighted[j] += product;
-                }
-            }
-            out[0] = [plain.iter().sum(), weighted.iter().sum()];
-            return;
+        for (moments, &centre) in out.iter_mut().zip(&centres[first..]) {
+            *moments = Moments { centre: centre.to_f64(), sums: [0.0; 2] };
         }
-        let (columns, width) = (self.channels * self.spatial, out.len());
-        let (mut sums, mut middle) = ([[0.0; BAND]; 2], [0.0; BAND]);
-        let (mut channel, mut place) = (left / self.spatial, left % self.spatial);
-        for middle in &mut middle[..width] {
-            *middle = centres[channel];
-            place += 1;
-            if place == self.spatial {
-                (channel, place) = (channel + 1, 0);
+        let end = out.len() * self.spatial;
+        // Channels of columns are counted: no division for each.
+        let mut place = (0, 0);
+        for left in (0..end).step_by(BAND) {
+            let width = BAND.min(end - left);
+            let (mut middle, mut owners) = ([0.0; BAND], [0; BAND]);
+            for j in 0..width {
+                (middle[j], owners[j]) = (out[place.0].centre, place.0);
+                place = if place.1 + 1 == self.spatial { (place.0 + 1, 0) } else { (place.0, place.1 + 1) };
+            }
+            let corner = (first * self.spatial + left, self.channels * self.spatial);
+            let mut sums = [[0.0; BAND]; 2];
+            add_band::<T, GRADIENT>(x, g, rows.clone(), corner, &middle[..width], &mut sums);
+            for j in 0..width {
+                let total = &mut out[owners[j]].sums;
+                *total = [total[0] + sums[0][j], total[1] + sums[1][j]];
             }
         }
-        let mut row = rows.start;
-        while row < rows.end {
-            let start = row * columns + left;
-            if row + DEEP <= rows.end {
-                add_rows::<T, GRADIENT, FUSED, DEEP>(&x[start..], &g[start..], columns, &middle[..width], &mut sums);
-                row += DEEP;
-            } else {
-                add_rows::<T, GRADIENT, FUSED, 1>(&x[start..], &g[start..], columns, &middle[..width], &mut sums);
-                row += 1;
-            }
-        }
-        (0..width).for_each(|j| out[j] = [sums[0][j], sums[1][j]]);
     }
 
     /// `out = (x − centre)·slope + offset + g·weight` with each channel's line.
@@ -257,7 +234,7 @@ impl Layout {
             (!own).then(|| [spread(|l| l.centre), spread(|l| l.slope), spread(|l| l.weight), spread(|l| l.offset)]);
         let run = if own { self.spatial } else { self.channels * self.spatial };
         let each = (TASK / run).max(1) * run;
-        crate::threads::parallel_chunks(out, each, |task, out| {
+        parallel_chunks(out, each, |task, out| {
             let (x, g) = (&x[task * each..][..out.len()], &g[task * each..][..out.len()]);
             let first = task * each / run;
             #[cfg(target_arch = "x86_64")]
@@ -308,18 +285,58 @@ fn add_rows<T: Float, const GRADIENT: bool, const FUSED: bool, const R: usize>(
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn sums_avx2<T: Float, const GRADIENT: bool>(
-    layout: &Layout,
+/// Adds some rows of the columns `left..`, of rows `apart`, to `sums`.
+fn add_band<T: Float, const GRADIENT: bool>(
     x: &[T],
     g: &[T],
-    centres: &[f64],
-    rows: std::ops::Range<usize>,
-    left: usize,
-    out: &mut [[f64; 2]],
+    rows: Range<usize>,
+    place: (usize, usize),
+    middle: &[f64],
+    sums: &mut [[f64; BAND]; 2],
 ) {
-    layout.sums_of::<T, GRADIENT, true>(x, g, centres, rows, left, out);
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the processor has what the function is compiled for.
+        unsafe { add_band_avx2::<T, GRADIENT>(x, g, rows, place, middle, sums) };
+        return;
+    }
+    add_band_of::<T, GRADIENT, false>(x, g, rows, place, middle, sums);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn add_band_avx2<T: Float, const GRADIENT: bool>(
+    x: &[T],
+    g: &[T],
+    rows: Range<usize>,
+    place: (usize, usize),
+    middle: &[f64],
+    sums: &mut [[f64; BAND]; 2],
+) {
+    add_band_of::<T, GRADIENT, true>(x, g, rows, place, middle, sums);
+}
+
+#[inline(always)]
+fn add_band_of<T: Float, const GRADIENT: bool, const FUSED: bool>(
+    x: &[T],
+    g: &[T],
+    rows: Range<usize>,
+    (left, apart): (usize, usize),
+    middle: &[f64],
+    sums: &mut [[f64; BAND]; 2],
+) {
+    let mut row = rows.start;
+    while row < rows.end {
+        let start = row * apart + left;
+        let (x, g) = (&x[start..], &g[start..]);
+        if row + DEEP <= rows.end {
+            add_rows::<T, GRADIENT, FUSED, DEEP>(x, g, apart, middle, sums);
+            row += DEEP;
+        } else {
+            add_rows::<T, GRADIENT, FUSED, 1>(x, g, apart, middle, sums);
+            row += 1;
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -347,7 +364,9 @@ fn apply_runs<T: Float>(
     columns: Option<&[Vec<T>; 4]>,
     out: &mut [T],
 ) {
-    for (index, start) in (0..out.len()).step_by(run).enumerate() {
+    // In a loop of its own channel follows channel: no division for each run.
+    let mut channel = if lines.is_empty() { 0 } else { first % lines.len() };
+    for start in (0..out.len()).step_by(run) {
         let (x, g, out) = (&x[start..][..run], &g[start..][..run], &mut out[start..][..run]);
         if let Some(columns) = columns {
             let [centre, slope, weight, offset] = columns.each_ref().map(|column| &column[..run]);
@@ -355,7 +374,8 @@ fn apply_runs<T: Float>(
                 out[i] = (x[i] - centre[i]) * slope[i] + offset[i] + g[i] * weight[i];
             }
         } else {
-            let line = lines[(first + index) % lines.len()];
+            let line = lines[channel];
+            channel = if channel + 1 < lines.len() { channel + 1 } else { 0 };
             for i in 0..run {
                 out[i] = (x[i] - line.centre) * line.slope + line.offset + g[i] * line.weight;
             }

@@ -83,9 +83,9 @@ unsafe impl<T: Float> Work<T> for RowStatistics<'_, T> {
 }
 
 /// `Σ (x − centre)` and `Σ (x − centre)²` of a row.
-struct Deviations<T> {
-    x: *const T,
-    centre: T,
+pub(super) struct Deviations<T> {
+    pub(super) x: *const T,
+    pub(super) centre: T,
 }
 
 impl<T: Float> Sums<T, 2> for Deviations<T> {
@@ -133,6 +133,23 @@ pub(crate) fn layer_norm_backward_body<T: Float>(
     gx: &mut [T],
     affine: Option<[&mut [T]; 2]>,
 ) {
+    let cached = 3 * rows * width * size_of::<T>() <= cpu::caches::last_level() / 4;
+    backward(cached, rows, width, x, gamma, mean, inverse_std, gy, gx, affine);
+}
+
+/// [`layer_norm_backward`] in one of two orders, that give the same bits: if `cached`, caches are to hold all of x, gy and gx.
+pub(super) fn backward<T: Float>(
+    cached: bool,
+    rows: usize,
+    width: usize,
+    x: &[T],
+    gamma: Option<&[T]>,
+    mean: &[T],
+    inverse_std: &[T],
+    gy: &[T],
+    gx: &mut [T],
+    affine: Option<[&mut [T]; 2]>,
+) {
     let length = rows * width;
     assert!(x.len() == length && gy.len() == length && gx.len() == length, "x, gy and gx are [rows, width]");
     assert!(mean.len() == rows && inverse_std.len() == rows, "statistics are [rows]");
@@ -150,7 +167,7 @@ pub(crate) fn layer_norm_backward_body<T: Float>(
         let (x, gy, mean) = (&x[range.clone()], &gy[range], &mean[statistics.clone()]);
         let inverse_std = &inverse_std[statistics];
         // SAFETY: the slices are rows of `width` and numbers for as many rows.
-        unsafe { cpu::run(RowGradients { width, x, gamma, mean, inverse_std, gy, gx, affine }) };
+        unsafe { cpu::run(RowGradients { width, x, gamma, mean, inverse_std, gy, gx, affine, cached }) };
     };
     let Some([ggamma, gbeta]) = affine else {
         return parallel(blocks, |index| block(index, None));
@@ -184,13 +201,15 @@ struct RowGradients<'a, T> {
     gy: &'a [T],
     gx: &'a mut [T],
     affine: Option<[&'a mut [T]; 2]>,
+    /// Whether caches hold all of x, gy and gx.
+    cached: bool,
 }
 
 // SAFETY: everything that uses `V` is inlined.
 unsafe impl<T: Float> Work<T> for RowGradients<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        let RowGradients { width, x, gamma, mean, inverse_std, gy, gx, affine } = self;
+        let RowGradients { width, x, gamma, mean, inverse_std, gy, gx, affine, cached } = self;
         let per_element = T::from_f64(1.0 / width as f64);
         let affine = affine.map(|outs| outs.map(|out| out.as_mut_ptr()));
         let (x, gy, gx) = (x.as_ptr(), gy.as_ptr(), gx.as_mut_ptr());
@@ -204,11 +223,11 @@ unsafe impl<T: Float> Work<T> for RowGradients<'_, T> {
             let mut r = 0;
             while r + GROUP <= mean.len() {
                 let rows = [row(r), row(r + 1), row(r + 2), row(r + 3)];
-                gradients::<T, V, GROUP>(width, gamma, per_element, affine, rows);
+                gradients::<T, V, GROUP>(width, gamma, per_element, affine, rows, cached);
                 r += GROUP;
             }
             for r in r..mean.len() {
-                gradients::<T, V, 1>(width, gamma, per_element, affine, [row(r)]);
+                gradients::<T, V, 1>(width, gamma, per_element, affine, [row(r)], cached);
             }
         }
     }
@@ -225,7 +244,7 @@ struct Row<T> {
 }
 
 /// The gradients of `R` rows: each row's own in turn, as memory is read and written fastest, then what they give to gamma's
-/// and beta's.
+/// and beta's; or, where caches hold all of it, everything at once, which reads a row once less.
 ///
 /// # Safety
 /// Rows, gamma and its and beta's gradients must have `width` elements, and the machine must have `V`.
@@ -236,6 +255,7 @@ unsafe fn gradients<T: Float, V: Vector<T>, const R: usize>(
     per_element: T,
     affine: Option<[*mut T; 2]>,
     rows: [Row<T>; R],
+    cached: bool,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -243,13 +263,22 @@ unsafe fn gradients<T: Float, V: Vector<T>, const R: usize>(
         for r in 0..R {
             moments[r] = sums::<T, V, 2>(width, Moments { row: rows[r], gamma });
         }
+        let mut slopes = rows.map(|row| Slope { row, gamma, plain: T::ZERO, slope: T::ZERO });
         for r in 0..R {
-            let ([plain, weighted], row) = (moments[r], rows[r]);
-            let slope = weighted * row.inverse * row.inverse * per_element;
-            pass::<T, V>(width, Slope { row, gamma, plain: plain * per_element, slope });
+            let [plain, weighted] = moments[r];
+            slopes[r].plain = plain * per_element;
+            slopes[r].slope = weighted * rows[r].inverse * rows[r].inverse * per_element;
         }
-        if let Some([ggamma, gbeta]) = affine {
-            pass::<T, V>(width, Columns { rows, ggamma, gbeta });
+        match affine {
+            Some([ggamma, gbeta]) if cached => pass::<T, V>(width, Both { slopes, ggamma, gbeta }),
+            _ => {
+                for slope in slopes {
+                    pass::<T, V>(width, slope);
+                }
+                if let Some([ggamma, gbeta]) = affine {
+                    pass::<T, V>(width, Columns { rows, ggamma, gbeta });
+                }
+            }
         }
     }
 }
@@ -289,6 +318,7 @@ impl<T: Float> Sums<T, 2> for Moments<T> {
 }
 
 /// `gx = inverse·(g − plain − (x − centre)·slope)` along a row.
+#[derive(Clone, Copy)]
 struct Slope<T> {
     row: Row<T>,
     gamma: Option<*const T>,
@@ -326,6 +356,35 @@ impl<T: Float, const R: usize> Pass<T> for Columns<T, R> {
             for row in &self.rows {
                 let gy = read::<T, V>(row.gy.add(at), lanes);
                 let deviation = read::<T, V>(row.x.add(at), lanes).sub(V::splat(row.centre));
+                ggamma = ggamma.add(gy.mul(deviation.mul(V::splat(row.inverse))));
+                gbeta = gbeta.add(gy);
+            }
+            write(ggamma, self.ggamma.add(at), lanes);
+            write(gbeta, self.gbeta.add(at), lanes);
+        }
+    }
+}
+
+/// [`Slope`] of each row and [`Columns`], to the bit.
+struct Both<T, const R: usize> {
+    slopes: [Slope<T>; R],
+    ggamma: *mut T,
+    gbeta: *mut T,
+}
+
+impl<T: Float, const R: usize> Pass<T> for Both<T, R> {
+    #[inline(always)]
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut ggamma = read::<T, V>(self.ggamma.add(at), lanes);
+            let mut gbeta = read::<T, V>(self.gbeta.add(at), lanes);
+            for Slope { row, gamma, plain, slope } in self.slopes {
+                let gy = read::<T, V>(row.gy.add(at), lanes);
+                let deviation = read::<T, V>(row.x.add(at), lanes).sub(V::splat(row.centre));
+                let g = scaled::<T, V>(gy, gamma, at, lanes);
+                let rest = g.sub(V::splat(plain)).sub(deviation.mul(V::splat(slope)));
+                write(V::splat(row.inverse).mul(rest), row.gx.add(at), lanes);
                 ggamma = ggamma.add(gy.mul(deviation.mul(V::splat(row.inverse))));
                 gbeta = gbeta.add(gy);
             }

@@ -2,6 +2,7 @@
 
 mod batch;
 mod layer;
+mod runs;
 #[cfg(test)]
 mod tests;
 
