@@ -122,10 +122,12 @@ impl Vector<f32> for Avx512 {
             let count = _mm512_sub_ps(_mm512_fmadd_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E), round), round);
             let r = _mm512_fmadd_ps(count, _mm512_set1_ps(-exponential::LN2_HIGH), x);
             let r = _mm512_fmadd_ps(count, _mm512_set1_ps(-exponential::LN2_LOW), r);
-            let [.., last] = exponential::EXP;
-            let mut sum = _mm512_set1_ps(last);
-            for coefficient in exponential::EXP.into_iter().rev().skip(1) {
-                sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(coefficient));
+            // No iterator: its steps may become functions of their own, and then every register is saved around each.
+            let mut at = exponential::EXP.len() - 1;
+            let mut sum = _mm512_set1_ps(exponential::EXP[at]);
+            while at > 0 {
+                at -= 1;
+                sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(exponential::EXP[at]));
             }
             let power = _mm512_add_ps(_mm512_fmadd_ps(_mm512_mul_ps(r, r), sum, r), _mm512_set1_ps(1.0));
             Avx512(_mm512_maskz_scalef_ps(is_seen, power, count))

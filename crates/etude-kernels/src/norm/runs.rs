@@ -52,7 +52,8 @@ unsafe impl<T: Float, const GRADIENT: bool> Work<T> for Runs<'_, T, GRADIENT> {
                 let centre = if GRADIENT { means[first + channel] } else { near_mean::<T, V>(&examples, spatial, run) };
                 out[channel].centre = centre.to_f64();
                 let zero = Total { high: V::splat(T::ZERO), low: V::splat(T::ZERO) };
-                (0..2).for_each(|i| zero.store(totals.add(channel * ROOM + i * ROOM / 2)));
+                zero.store(totals.add(channel * ROOM));
+                zero.store(totals.add(channel * ROOM + ROOM / 2));
             }
             // Of short runs a few examples' make a block.
             let together = (BLOCK * V::LANES / spatial).clamp(1, 4);
@@ -73,9 +74,11 @@ unsafe impl<T: Float, const GRADIENT: bool> Work<T> for Runs<'_, T, GRADIENT> {
                             }
                         }
                         let block = join::<T, V, 2>(chains);
-                        (0..2).for_each(|i| sums[i].add(block[i]));
+                        sums[0].add(block[0]);
+                        sums[1].add(block[1]);
                     }
-                    (0..2).for_each(|i| sums[i].store(totals.add(i * ROOM / 2)));
+                    sums[0].store(totals);
+                    sums[1].store(totals.add(ROOM / 2));
                 }
             }
             for (channel, out) in out.iter_mut().enumerate() {
