@@ -4,7 +4,7 @@
 use crate::cpu;
 
 /// Bytes of a line of memory.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Pieces of memory of one size, in three dimensions.
 pub(super) struct Pieces<T> {
@@ -45,10 +45,12 @@ pub(super) struct Ahead<T, const N: usize> {
     pieces: [Pieces<T>; N],
     /// How many lines a share has.
     share: usize,
-    /// The next: among `pieces`, its piece, and the line of it.
+    /// The piece that is next: among `pieces`, and in it.
     at: usize,
     piece: [usize; 3],
-    line: usize,
+    /// Its next line, and how many are left; none if there is no more.
+    line: *const T,
+    left: usize,
 }
 
 impl<T, const N: usize> Ahead<T, N> {
@@ -56,7 +58,10 @@ impl<T, const N: usize> Ahead<T, N> {
     pub(super) fn new(pieces: [Pieces<T>; N], shares: usize) -> Self {
         let pieces = pieces.map(Pieces::joined);
         let lines: usize = pieces.iter().map(|pieces| pieces.counts.iter().product::<usize>() * pieces.lines()).sum();
-        Ahead { pieces, share: lines.div_ceil(shares.max(1)), at: 0, piece: [0; 3], line: 0 }
+        let share = lines.div_ceil(shares.max(1));
+        let mut ahead = Ahead { pieces, share, at: 0, piece: [0; 3], line: std::ptr::null(), left: 0 };
+        ahead.begin();
+        ahead
     }
 
     /// Asks for the next share, to be waiting in the second-level cache: the first would not hold it until it is used.
@@ -64,38 +69,62 @@ impl<T, const N: usize> Ahead<T, N> {
         self.visit(cpu::prefetch_to_second);
     }
 
+    /// The next share, for the caller to ask for: a first line and how many follow each other from it. It is smaller where a
+    /// piece ends.
+    pub(super) fn take(&mut self) -> (*const T, usize) {
+        let (line, count) = (self.line, self.share.min(self.left));
+        self.line = line.wrapping_byte_add(count * LINE);
+        self.left -= count;
+        if count > 0 && self.left == 0 {
+            self.next();
+        }
+        (line, count)
+    }
+
     /// Visits the lines of the next share.
     #[inline(always)]
     fn visit(&mut self, mut visit: impl FnMut(*const T)) {
-        let mut left = self.share;
-        while left > 0 && self.at < N {
-            let pieces = &self.pieces[self.at];
-            let all = if pieces.counts.contains(&0) { 0 } else { pieces.lines() };
-            let offset: usize = (0..3).map(|axis| self.piece[axis] * pieces.apart[axis]).sum();
-            let (from, counts) = (pieces.from.wrapping_add(offset), pieces.counts);
-            let count = left.min(all - self.line);
-            for line in self.line..self.line + count {
-                visit(from.wrapping_byte_add(line * LINE));
+        let mut share = self.share;
+        while share > 0 && self.left > 0 {
+            let count = share.min(self.left);
+            for line in 0..count {
+                visit(self.line.wrapping_byte_add(line * LINE));
             }
-            left -= count;
-            self.line += count;
-            if self.line == all {
-                self.line = 0;
-                self.next(counts);
+            share -= count;
+            self.left -= count;
+            self.line = self.line.wrapping_byte_add(count * LINE);
+            if self.left == 0 {
+                self.next();
             }
         }
     }
 
     /// Goes on to the next piece.
-    fn next(&mut self, counts: [usize; 3]) {
+    #[cold]
+    fn next(&mut self) {
+        let counts = self.pieces[self.at].counts;
         for axis in (0..3).rev() {
             self.piece[axis] += 1;
             if self.piece[axis] < counts[axis] {
-                return;
+                return self.begin();
             }
             self.piece[axis] = 0;
         }
         self.at += 1;
+        self.begin();
+    }
+
+    /// Begins the piece that is next, or the first after it that there is.
+    fn begin(&mut self) {
+        while let Some(pieces) = self.pieces.get(self.at) {
+            self.left = if pieces.counts.contains(&0) { 0 } else { pieces.lines() };
+            if self.left > 0 {
+                let offset: usize = (0..3).map(|axis| self.piece[axis] * pieces.apart[axis]).sum();
+                self.line = pieces.from.wrapping_add(offset);
+                return;
+            }
+            self.at += 1;
+        }
     }
 }
 
@@ -124,6 +153,12 @@ mod tests {
         for times in [1, 3, 7, 100] {
             let (mut ahead, mut seen) = (Ahead::new(pieces(), times), vec![]);
             (0..times).for_each(|_| ahead.visit(|line| seen.push(line)));
+            assert_eq!(seen, expected, "{times}");
+            let (mut ahead, mut seen) = (Ahead::new(pieces(), times), vec![]);
+            while let (line, count @ 1..) = ahead.take() {
+                assert!(count <= expected.len().div_ceil(times));
+                seen.extend((0..count).map(|i| line.wrapping_byte_add(i * LINE)));
+            }
             assert_eq!(seen, expected, "{times}");
         }
     }

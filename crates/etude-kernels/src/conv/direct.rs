@@ -1,8 +1,9 @@
 //! Convolution with few output channels (depthwise, or the first layer of a small network): packing patches would cost
 //! as much as using them, so the taps are read where they lie in the padded copy.
 
+use super::ahead::{self, Ahead};
 use crate::Float;
-use crate::cpu::{self, TileShape, Vector, Work};
+use crate::cpu::{self, InstructionSet, TileShape, Vector, Work};
 use std::mem::MaybeUninit;
 
 /// Most rows of one [`Plane`].
@@ -167,6 +168,9 @@ unsafe impl<T: Float> Work<T> for Plane<T> {
     }
 }
 
+/// Most rows of one [`Correlation`], and taps of its largest tile.
+pub(super) const CORRELATED: [usize; 2] = [8, 3];
+
 /// Weight gradients without packing, kept as vectors of partial sums:
 /// `sums[r, t] += Σ_i Σ_y Σ_x gy(i, r, y)[x] · image(i, y)[taps[t] + x]`. Each sum is a whole vector.
 pub(super) struct Correlation<'a, T> {
@@ -177,31 +181,102 @@ pub(super) struct Correlation<'a, T> {
     /// From one output channel to the next.
     pub gy_row: usize,
     pub gy_y: usize,
+    /// Up to those of [`CORRELATED`].
     pub rows: usize,
     pub image: *const T,
     pub image_image: usize,
     pub image_y: usize,
     pub taps: &'a [usize],
     pub sums: *mut T,
+    /// From `gy` to what is read of it next: asked for meanwhile, by a few lines at a time, for many would be waited for.
+    pub next: isize,
 }
 
 impl<T: Float> Correlation<'_, T> {
-    /// Adds to all sums.
+    /// Adds to all sums; each tile asks for a share of `ahead`.
     ///
     /// # Safety
     /// The image must be readable at every tap of every position, `gy` at every position; `sums` must be valid for
     /// `rows · taps` vectors.
-    pub(super) unsafe fn compute(self) {
-        // SAFETY: the caller's promise.
-        unsafe { cpu::run(self) }
+    pub(super) unsafe fn compute(self, ahead: &mut Ahead<T, 1>) {
+        let set = cpu::instruction_set();
+        let (large, mut row) = (T::shape(set).rows > 6, 0);
+        while row < self.rows {
+            let mut tap = 0;
+            let rest = self.rows - row;
+            let rows = match rest {
+                8.. if large => 8,
+                6.. if large => 6,
+                _ => [1, 2, 2, 4][rest.min(4) - 1],
+            };
+            while tap < self.taps.len() {
+                // Twelve sums hide the latency of a multiply-add, and fit sixteen registers.
+                let most = match (rows, large) {
+                    (8, _) | (4, false) => 3,
+                    (6, _) => 4,
+                    (4, true) | (2, _) => 6,
+                    _ => 9,
+                };
+                let lines = ahead.take();
+                let left = self.taps.len() - tap;
+                let taps = if left >= most { most } else { [1, 1, if rows == 6 { 1 } else { 3 }][left.min(3) - 1] };
+                // SAFETY: as many rows and taps are left; the rest is the caller's promise.
+                unsafe {
+                    match (rows, taps) {
+                        (8, 3) => self.tile::<8, 3>(set, row, tap, lines),
+                        (8, _) => self.tile::<8, 1>(set, row, tap, lines),
+                        (6, 4) => self.tile::<6, 4>(set, row, tap, lines),
+                        (6, _) => self.tile::<6, 1>(set, row, tap, lines),
+                        (4, 6) => self.tile::<4, 6>(set, row, tap, lines),
+                        (4, 3) => self.tile::<4, 3>(set, row, tap, lines),
+                        (4, _) => self.tile::<4, 1>(set, row, tap, lines),
+                        (2, 6) => self.tile::<2, 6>(set, row, tap, lines),
+                        (2, 3) => self.tile::<2, 3>(set, row, tap, lines),
+                        (2, _) => self.tile::<2, 1>(set, row, tap, lines),
+                        (_, 9) => self.tile::<1, 9>(set, row, tap, lines),
+                        (_, 3) => self.tile::<1, 3>(set, row, tap, lines),
+                        _ => self.tile::<1, 1>(set, row, tap, lines),
+                    }
+                }
+                tap += taps;
+            }
+            row += rows;
+        }
     }
 
-    /// The sums of `R` rows from `row` with `N` taps from `tap`.
+    /// The sums of `R` rows from `row` with `N` taps from `tap`. Each is compiled by itself, as the tiles of products are.
+    unsafe fn tile<const R: usize, const N: usize>(
+        &self,
+        set: InstructionSet,
+        row: usize,
+        tap: usize,
+        lines: (*const T, usize),
+    ) {
+        // SAFETY: the set is the chosen one; the rest is the caller's promise.
+        unsafe { T::dispatch(set, Sums::<T, R, N> { all: self, row, tap, lines }) }
+    }
+}
+
+/// `R` rows and `N` taps of a correlation.
+struct Sums<'a, T, const R: usize, const N: usize> {
+    all: &'a Correlation<'a, T>,
+    row: usize,
+    tap: usize,
+    /// Lines to ask for.
+    lines: (*const T, usize),
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float, const R: usize, const N: usize> Work<T> for Sums<'_, T, R, N> {
     #[inline(always)]
-    unsafe fn part<V: Vector<T>, const R: usize, const N: usize>(&self, row: usize, tap: usize) {
-        // SAFETY: the caller's promise; the last vector of a row of positions is read in part.
+    unsafe fn run<V: Vector<T>>(self) {
+        if R * N > 12 && V::ROWS <= 6 {
+            return; // Never asked for; without this the tile would be compiled all the same.
+        }
+        let Sums { all, row, tap, lines: (mut line, mut left) } = self;
+        let at = |r: usize, t: usize| all.sums.wrapping_add(((row + r) * all.taps.len() + tap + t) * V::LANES);
+        // SAFETY: the promise of `compute`; the last vector of a row of positions is read in part.
         unsafe {
-            let at = |r: usize, t: usize| self.sums.add(((row + r) * self.taps.len() + tap + t) * V::LANES);
             let mut sums = [[V::splat(T::ZERO); N]; R];
             for r in 0..R {
                 for t in 0..N {
@@ -209,30 +284,50 @@ impl<T: Float> Correlation<'_, T> {
                 }
             }
             let mut taps = [0; N];
-            taps.copy_from_slice(&self.taps[tap..tap + N]);
-            let [images, height, width] = self.size;
+            taps.copy_from_slice(&all.taps[tap..tap + N]);
+            let [images, height, width] = all.size;
+            // Each of the taps' tiles asks for some of the rows.
+            let share = (R * N).div_ceil(all.taps.len());
+            let first = (tap / N * share).min(R);
+            let asked = first..(first + share).min(R);
+            let lines = left.div_ceil((images * height).max(1));
             for image in 0..images {
                 for y in 0..height {
-                    let gy = self.gy.add(image * self.gy_image + row * self.gy_row + y * self.gy_y);
-                    let from = self.image.add(image * self.image_image + y * self.image_y);
-                    let mut x = 0;
-                    while x < width {
-                        let rest = width - x;
-                        let load = |from: *const T| match rest < V::LANES {
-                            true => V::load_part(from, rest),
-                            false => V::load(from),
-                        };
-                        let mut left = [V::splat(T::ZERO); R];
-                        for r in 0..R {
-                            left[r] = load(gy.add(r * self.gy_row + x));
+                    for _ in 0..lines.min(left) {
+                        cpu::prefetch_to_second(line);
+                        line = line.wrapping_byte_add(ahead::LINE);
+                    }
+                    left = left.saturating_sub(lines);
+                    let mut gy = all.gy.wrapping_add(image * all.gy_image + row * all.gy_row + y * all.gy_y);
+                    let mut from = all.image.wrapping_add(image * all.image_image + y * all.image_y);
+                    for _ in 0..width / V::LANES {
+                        for r in asked.clone() {
+                            cpu::prefetch_to_second(gy.wrapping_offset(all.next).wrapping_add(r * all.gy_row));
                         }
+                        let mut right = [V::splat(T::ZERO); N];
                         for t in 0..N {
-                            let right = load(from.add(taps[t] + x));
-                            for r in 0..R {
-                                sums[r][t] = left[r].mul_add(right, sums[r][t]);
+                            right[t] = V::load(from.add(taps[t]));
+                        }
+                        for r in 0..R {
+                            let left = V::load(gy.add(r * all.gy_row));
+                            for t in 0..N {
+                                sums[r][t] = left.mul_add(right[t], sums[r][t]);
                             }
                         }
-                        x += V::LANES;
+                        (gy, from) = (gy.add(V::LANES), from.add(V::LANES));
+                    }
+                    let rest = width % V::LANES;
+                    if rest > 0 {
+                        let mut right = [V::splat(T::ZERO); N];
+                        for t in 0..N {
+                            right[t] = V::load_part(from.add(taps[t]), rest);
+                        }
+                        for r in 0..R {
+                            let left = V::load_part(gy.add(r * all.gy_row), rest);
+                            for t in 0..N {
+                                sums[r][t] = left.mul_add(right[t], sums[r][t]);
+                            }
+                        }
                     }
                 }
             }
@@ -241,54 +336,6 @@ impl<T: Float> Correlation<'_, T> {
                     sums[r][t].store(at(r, t));
                 }
             }
-        }
-    }
-
-    /// The sums of `R` rows from `row` with all taps.
-    #[inline(always)]
-    unsafe fn taps<V: Vector<T>, const R: usize>(&self, row: usize) {
-        let mut tap = 0;
-        while tap < self.taps.len() {
-            // SAFETY: the caller's promise; as many taps are left as are taken.
-            unsafe {
-                match self.taps.len() - tap {
-                    rest if R == 1 && rest >= 9 => {
-                        self.part::<V, R, 9>(row, tap);
-                        tap += 9;
-                    }
-                    1 => {
-                        self.part::<V, R, 1>(row, tap);
-                        tap += 1;
-                    }
-                    2 | 3 => {
-                        self.part::<V, R, 2>(row, tap);
-                        tap += 2;
-                    }
-                    _ => {
-                        self.part::<V, R, 4>(row, tap);
-                        tap += 4;
-                    }
-                }
-            }
-        }
-    }
-}
-
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for Correlation<'_, T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        let mut row = 0;
-        while row < self.rows {
-            // SAFETY: the caller's promise; as many rows are left as are taken.
-            unsafe {
-                match self.rows - row {
-                    1 => self.taps::<V, 1>(row),
-                    2 => self.taps::<V, 2>(row),
-                    _ => self.taps::<V, 3>(row),
-                }
-            }
-            row += 3;
         }
     }
 }

@@ -17,7 +17,7 @@ const MOST: usize = 4096;
 /// Positions of a piece of a plane.
 const PIECE: usize = 512;
 /// Positions that are summed before sums leave the registers, about.
-const POSITIONS: usize = 1024;
+const POSITIONS: usize = 2048;
 /// At least so many tasks, if there is work for them.
 const TASKS: usize = 16;
 /// Multiply-adds a task should have.
@@ -89,7 +89,7 @@ struct Part<T> {
 
 impl<T: Float> Part<T> {
     /// One tile for each number of channels, of one row or of four. Each is compiled by itself, as the tiles of products are.
-    const TILES: [[unsafe fn(&Self, InstructionSet, [usize; 2], Range<usize>); 2]; 6] = [
+    const TILES: [[unsafe fn(&Self, InstructionSet, [usize; 2], Range<usize>, [Next; 2]); 2]; 6] = [
         [Self::tile::<1, 1>, Self::tile::<4, 1>],
         [Self::tile::<1, 2>, Self::tile::<4, 2>],
         [Self::tile::<1, 3>, Self::tile::<4, 3>],
@@ -106,16 +106,30 @@ impl<T: Float> Part<T> {
         let together = (POSITIONS / self.piece).max(1);
         for start in self.units.clone().step_by(together) {
             let units = start..self.units.end.min(start + together);
-            let mut channel = 0;
+            let (mut channel, quads) = (0, self.rows.div_ceil(4));
+            let next = |planes: usize| {
+                let [here, there] = [units.start, units.end].map(|unit| {
+                    unit / self.pieces * self.groups * planes * self.positions + unit % self.pieces * self.piece
+                });
+                (there - here) as isize
+            };
+            let (next_gy, next_x) = (next(self.rows), next(self.channels));
             for tile in 0..tiles {
                 // As even as possible.
                 let count = (self.channels + tile) / tiles;
                 let mut row = 0;
                 while row < self.rows {
                     let four = usize::from(self.rows - row >= 4);
+                    let share = |offset: isize, planes: usize, turn: usize, turns: usize| {
+                        let share = planes.div_ceil(turns);
+                        let first = (turn * share).min(planes);
+                        Next { offset, planes: [first, (first + share).min(planes)] }
+                    };
+                    let rows = if four == 1 { 4 } else { 1 };
+                    let next = [share(next_gy, rows, tile, tiles), share(next_x, count, row / 4, quads)];
                     // SAFETY: so many rows and channels are left; the group's planes and sums are all there.
-                    unsafe { Self::TILES[count - 1][four](self, set, [row, channel], units.clone()) };
-                    row += if four == 1 { 4 } else { 1 };
+                    unsafe { Self::TILES[count - 1][four](self, set, [row, channel], units.clone(), next) };
+                    row += rows;
                 }
                 channel += count;
             }
@@ -134,9 +148,28 @@ impl<T: Float> Part<T> {
         set: InstructionSet,
         corner: [usize; 2],
         units: Range<usize>,
+        next: [Next; 2],
     ) {
         // SAFETY: the set is the chosen one; the rest is the caller's promise.
-        unsafe { T::dispatch(set, Tile::<T, R, N> { part: self, corner, units }) }
+        unsafe { T::dispatch(set, Tile::<T, R, N> { part: self, corner, units, next }) }
+    }
+}
+
+/// Of one side, what is read after some units: its distance, and which of a tile's planes a tile asks for, a line at a time,
+/// for many at once would be waited for.
+#[derive(Clone, Copy)]
+struct Next {
+    offset: isize,
+    planes: [usize; 2],
+}
+
+impl Next {
+    /// Asks for the lines that come so much later than those at `at`, where the tile's planes are `step` apart.
+    #[inline(always)]
+    fn ask<T>(&self, at: *const T, step: usize) {
+        for plane in self.planes[0]..self.planes[1] {
+            cpu::prefetch_to_second(at.wrapping_offset(self.offset).wrapping_add(plane * step));
+        }
     }
 }
 
@@ -145,6 +178,7 @@ struct Tile<'a, T, const R: usize, const N: usize> {
     part: &'a Part<T>,
     corner: [usize; 2],
     units: Range<usize>,
+    next: [Next; 2],
 }
 
 // SAFETY: everything that uses `V` is inlined.
@@ -173,6 +207,8 @@ unsafe impl<T: Float, const R: usize, const N: usize> Work<T> for Tile<'_, T, R,
                 let mut gy = part.gy.wrapping_add((image * part.rows + row) * step + start);
                 let mut x = part.x.wrapping_add((image * part.channels + channel) * step + start);
                 for _ in 0..count / V::LANES {
+                    self.next[0].ask(gy, step);
+                    self.next[1].ask(x, step);
                     let mut right = [V::splat(T::ZERO); N];
                     for n in 0..N {
                         right[n] = V::load(x.add(n * step));

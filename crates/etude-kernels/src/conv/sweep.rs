@@ -264,13 +264,15 @@ impl Sweep {
                 for class in &self.classes {
                     let taps = class.taps.len();
                     let depth = channels * taps;
-                    let plain = self.weight_channel == taps && class.weights.iter().enumerate().all(|(t, &at)| t == at);
+                    let plain = (taps == 1 || self.weight_channel == taps)
+                        && class.weights.iter().enumerate().all(|(t, &at)| t == at);
+                    let step = if taps == 1 { self.weight_channel } else { 1 };
                     // SAFETY: each piece is a strip of its own in the panel; the weights were checked to be all there.
                     unsafe {
                         let to =
                             packed.at(group * panel + (before * self.channels + channel * taps) * padded + row * depth);
                         if plain {
-                            pack::left(rows, depth, from.as_ptr(), self.weight_row as isize, 1, to);
+                            pack::left(rows, depth, from.as_ptr(), self.weight_row as isize, step as isize, to);
                         } else {
                             for c in 0..channels {
                                 for (t, &weight) in class.weights.iter().enumerate() {

@@ -143,6 +143,15 @@ fn geometries() -> Vec<ConvGeometry> {
             ..base
         },
         plain(1, [2, 4], [41, 23], [5, 2]),
+        // Weights that are summed without packing: of long rows, in tiles of eight, six, four, two and one.
+        ConvGeometry { stride: [1, 2, 2], padding: [0, 1, 1], ..plain(3, [3, 61], [5, 197], [3, 3]) },
+        plain(3, [1, 6], [13, 21], [5, 5]),
+        plain(3, [2, 15], [9, 22], [2, 5]),
+        plain(2, [5, 11], [9, 17], [1, 2]),
+        // One tap, whose weights' rows are neighbours.
+        ConvGeometry { stride: [1, 2, 2], ..plain(2, [37, 29], [7, 9], [1, 1]) },
+        // More positions than are summed at a time, in two groups.
+        ConvGeometry { groups: 2, ..plain(3, [14, 18], [35, 41], [1, 1]) },
         plain(1, [2, 3], [61, 47], [3, 3]),
         plain(9, [7, 13], [2, 3], [2, 2]),
         plain(33, [4, 16], [3, 3], [1, 1]),

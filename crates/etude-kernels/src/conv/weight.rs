@@ -4,7 +4,7 @@
 
 use super::ConvGeometry;
 use super::ahead::{Ahead, Pieces};
-use super::direct::{Correlation, Fold};
+use super::direct::{CORRELATED, Correlation, Fold};
 use super::image::{Layout, Runs};
 use super::transposed::TransposedPatches;
 use crate::Float;
@@ -13,6 +13,7 @@ use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel, parallel_chunks};
+use std::iter::Peekable;
 use std::ops::Range;
 
 /// Columns (input channels times taps) of a task, about.
@@ -20,9 +21,13 @@ const COLUMNS: usize = 192;
 /// Positions multiplied at a time, about.
 const POSITIONS: usize = 256;
 /// The same without packing, where the sums are loaded and stored for each chunk.
-const DIRECT_POSITIONS: usize = 1024;
+const DIRECT_POSITIONS: usize = 2048;
 /// Up to so many weights in a group are summed without packing: packing would cost as much as the sums.
 const FEW: usize = 1600;
+/// The same where rows of positions are so long that few lanes of their last vector are empty.
+const FEW_LONG: usize = 1 << 12;
+/// What such a row has at least.
+const LONG: usize = 96;
 /// Rows computed with one strip before the next.
 const ROW_BLOCK: usize = 96;
 /// At least so many tasks, if there is work for them.
@@ -91,7 +96,8 @@ fn cut(g: &ConvGeometry) -> Cut {
     let axis = if g.output[0] > 1 { 0 } else { 1 };
     let row: usize = g.output[axis + 1..].iter().product();
     let whole = row * g.output[axis];
-    let direct = rows <= 2 || rows * channels * taps <= FEW;
+    let few = if g.output[2] >= LONG { FEW_LONG } else { FEW };
+    let direct = rows <= 2 || rows * channels * taps <= few;
     let positions = if direct { DIRECT_POSITIONS } else { POSITIONS };
     let (images, band) = match whole <= positions * 3 / 2 {
         true => ((positions / whole).clamp(1, g.batch), g.output[axis]),
@@ -145,13 +151,13 @@ fn parts<T: Float>(g: &ConvGeometry, cut: &Cut, x: &[T], gy: &[T], out: &mut [T]
             let (n, channels) = (cut.channels * cut.taps, first.channels);
             // SAFETY: inside this part's weights.
             let target = unsafe { out.at(first.part * size + first.group * cut.rows * n + first.channel * cut.taps) };
-            if cut.direct {
-                // SAFETY: this cell's columns of the rows of its group, which no other task writes.
-                unsafe { direct(g, cut, chunks_left, channels, x, gy, target) };
-                continue;
-            }
             // A thread goes through its tasks in order.
             let following = (cell + 1 < cells).then(|| chunks(cell + 1).next()).flatten();
+            if cut.direct {
+                // SAFETY: this cell's columns of the rows of its group, which no other task writes.
+                unsafe { correlate(g, cut, chunks_left, following.as_ref(), channels, x, gy, target) };
+                continue;
+            }
             let mut add = false;
             while let Some(chunk) = chunks_left.next() {
                 let next = chunks_left.peek().or(following.as_ref());
@@ -278,52 +284,61 @@ impl Chunk {
 ///
 /// # Safety
 /// `target` must be valid for `rows` rows of `channels · taps`, the weights' row length apart.
-unsafe fn direct<T: Float>(
+unsafe fn correlate<T: Float>(
     g: &ConvGeometry,
     cut: &Cut,
-    chunks: impl Iterator<Item = Chunk>,
+    mut chunks: Peekable<impl Iterator<Item = Chunk>>,
+    following: Option<&Chunk>,
     channels: usize,
     x: &[T],
     gy: &[T],
     target: *mut T,
 ) {
     let plane = cut.layout.plane;
-    // One vector for each sum, ordered [channel][row][tap].
+    let taps: Vec<usize> = (0..channels).flat_map(|c| cut.layout.taps.iter().map(move |tap| c * plane + tap)).collect();
+    // One vector for each sum, ordered [row][channel][tap].
     let lanes = TileShape::of::<T>().lanes;
-    scratch::with(Purpose::Small, channels * cut.rows * cut.taps * lanes, |sums: &mut [T]| {
+    let gy_row: usize = g.output.iter().product();
+    scratch::with(Purpose::Small, cut.rows * taps.len() * lanes, |sums: &mut [T]| {
         sums.fill(T::ZERO);
         scratch::with(Purpose::Image, cut.images * channels * plane + 64, |copy: &mut [T]| {
-            for chunk in chunks {
+            while let Some(chunk) = chunks.next() {
                 chunk.copy(g, cut, x, copy);
-                for channel in 0..channels {
-                    for z in 0..chunk.size[0] {
-                        let start = chunk.start(g, cut, 0, 0) + z * g.output[1] * g.output[2];
-                        let gy_row = g.output.iter().product();
+                // Asked for meanwhile: what the next chunk reads.
+                let next = chunks.peek().or(following);
+                let pieces = next.map_or(Pieces::none(), |next| next.x_pieces(g, cut, x, 0..next.channels));
+                let tiles = cut.rows.div_ceil(CORRELATED[0]) * taps.len().div_ceil(CORRELATED[1]);
+                let mut ahead = Ahead::new([pieces], tiles * chunk.size[0]);
+                let here = chunk.start(g, cut, 0, 0);
+                let next = next.map_or(0, |next| next.start(g, cut, 0, 0) as isize - here as isize);
+                for z in 0..chunk.size[0] {
+                    for row in (0..cut.rows).step_by(CORRELATED[0]) {
+                        let start = chunk.start(g, cut, 0, row) + z * g.output[1] * g.output[2];
                         let correlation = Correlation {
                             size: [chunk.images, chunk.size[1], chunk.size[2]],
                             gy: gy[start..].as_ptr(),
                             gy_image: g.out_channels * gy_row,
                             gy_row,
                             gy_y: g.output[2],
-                            rows: cut.rows,
-                            image: copy[channel * plane + cut.layout.row(z, 0)..].as_ptr(),
+                            rows: CORRELATED[0].min(cut.rows - row),
+                            image: copy[cut.layout.row(z, 0)..].as_ptr(),
                             image_image: channels * plane,
                             image_y: cut.layout.row(0, 1),
-                            taps: &cut.layout.taps,
-                            sums: sums[channel * cut.rows * cut.taps * lanes..].as_mut_ptr(),
+                            taps: &taps,
+                            sums: sums[row * taps.len() * lanes..].as_mut_ptr(),
+                            next,
                         };
                         // SAFETY: the chunk's positions lie inside `gy`, their taps inside the copy; the sums have room.
-                        unsafe { correlation.compute() };
+                        unsafe { correlation.compute(&mut ahead) };
                     }
                 }
             }
         });
-        for (index, sums) in sums.chunks_exact(cut.taps * lanes).enumerate() {
-            let (channel, row) = (index / cut.rows, index % cut.rows);
+        for (row, sums) in sums.chunks_exact(taps.len() * lanes).enumerate() {
             // SAFETY: the caller's promise; folding uses no pointers.
             unsafe {
-                let to = target.add((row * cut.channels + channel) * cut.taps);
-                cpu::run(Fold { sums, out: std::slice::from_raw_parts_mut(to, cut.taps) });
+                let to = target.add(row * cut.channels * cut.taps);
+                cpu::run(Fold { sums, out: std::slice::from_raw_parts_mut(to, taps.len()) });
             }
         }
     });
@@ -332,7 +347,7 @@ unsafe fn direct<T: Float>(
 /// One chunk as a product `gy[rows, positions] · patchesᵀ[positions, channels · taps]`; the next is asked for meanwhile.
 ///
 /// # Safety
-/// As [`direct`].
+/// As [`correlate`].
 unsafe fn product<T: Float>(
     g: &ConvGeometry,
     cut: &Cut,
