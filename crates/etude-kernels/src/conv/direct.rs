@@ -188,8 +188,9 @@ pub(super) struct Correlation<'a, T> {
     pub image_y: usize,
     pub taps: &'a [usize],
     pub sums: *mut T,
-    /// From `gy` to what is read of it next: asked for meanwhile, by a few lines at a time, for many would be waited for.
-    pub next: isize,
+    /// From `gy` to what is read of it next, if that is asked for meanwhile: a few lines at a time, for many would be waited
+    /// for.
+    pub next: Option<isize>,
 }
 
 impl<T: Float> Correlation<'_, T> {
@@ -289,7 +290,8 @@ unsafe impl<T: Float, const R: usize, const N: usize> Work<T> for Sums<'_, T, R,
             // Each of the taps' tiles asks for some of the rows.
             let share = (R * N).div_ceil(all.taps.len());
             let first = (tap / N * share).min(R);
-            let asked = first..(first + share).min(R);
+            let (next, last) = all.next.map_or((0, first), |next| (next, (first + share).min(R)));
+            let asked = first..last;
             let lines = left.div_ceil((images * height).max(1));
             for image in 0..images {
                 for y in 0..height {
@@ -302,7 +304,7 @@ unsafe impl<T: Float, const R: usize, const N: usize> Work<T> for Sums<'_, T, R,
                     let mut from = all.image.wrapping_add(image * all.image_image + y * all.image_y);
                     for _ in 0..width / V::LANES {
                         for r in asked.clone() {
-                            cpu::prefetch_to_second(gy.wrapping_offset(all.next).wrapping_add(r * all.gy_row));
+                            cpu::prefetch_to_second(gy.wrapping_offset(next).wrapping_add(r * all.gy_row));
                         }
                         let mut right = [V::splat(T::ZERO); N];
                         for t in 0..N {

@@ -5,7 +5,7 @@
 
 use super::ConvGeometry;
 use super::direct::Fold;
-use super::weight::sum_of_parts;
+use super::weight::{SMALL, sum_of_parts};
 use crate::Float;
 use crate::cpu::{self, InstructionSet, TileShape, Vector, Work};
 use crate::matmul::scratch::{self, Purpose};
@@ -55,6 +55,7 @@ pub(super) fn gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], gw: &mut [
                     piece: positions.div_ceil(pieces).next_multiple_of(TileShape::MAX_LANES),
                     pieces,
                     units: index * part..units.min((index + 1) * part),
+                    is_small: size_of_val(x) + size_of_val(gy) <= SMALL,
                     x: x.as_ptr(),
                     gy: gy.as_ptr(),
                     sums: sums.as_mut_ptr(),
@@ -79,6 +80,8 @@ struct Part<T> {
     piece: usize,
     pieces: usize,
     units: Range<usize>,
+    /// Whether both sides are so small that nothing is asked for ahead.
+    is_small: bool,
     x: *const T,
     gy: *const T,
     /// A vector for each weight of the group.
@@ -122,6 +125,7 @@ impl<T: Float> Part<T> {
                     let four = usize::from(self.rows - row >= 4);
                     let share = |offset: isize, planes: usize, turn: usize, turns: usize| {
                         let share = planes.div_ceil(turns);
+                        let planes = if self.is_small { 0 } else { planes };
                         let first = (turn * share).min(planes);
                         Next { offset, planes: [first, (first + share).min(planes)] }
                     };

@@ -22,12 +22,16 @@ const COLUMNS: usize = 192;
 const POSITIONS: usize = 256;
 /// The same without packing, where the sums are loaded and stored for each chunk.
 const DIRECT_POSITIONS: usize = 2048;
+/// About so many positions of whole images are not cut into parts then.
+const DIRECT_PART: usize = 1024;
 /// Up to so many weights in a group are summed without packing: packing would cost as much as the sums.
 const FEW: usize = 1600;
 /// The same where rows of positions are so long that few lanes of their last vector are empty.
 const FEW_LONG: usize = 1 << 12;
 /// What such a row has at least.
 const LONG: usize = 96;
+/// Nothing is asked for ahead where both sides have so many bytes together: they are in the second-level caches.
+pub(super) const SMALL: usize = 1 << 21;
 /// Rows computed with one strip before the next.
 const ROW_BLOCK: usize = 96;
 /// At least so many tasks, if there is work for them.
@@ -98,13 +102,17 @@ fn cut(g: &ConvGeometry) -> Cut {
     let whole = row * g.output[axis];
     let few = if g.output[2] >= LONG { FEW_LONG } else { FEW };
     let direct = rows <= 2 || rows * channels * taps <= few;
-    let positions = if direct { DIRECT_POSITIONS } else { POSITIONS };
-    let (images, band) = match whole <= positions * 3 / 2 {
+    let cut_by = |positions: usize| match whole <= positions * 3 / 2 {
         true => ((positions / whole).clamp(1, g.batch), g.output[axis]),
         false => (1, (positions / row).clamp(1, g.output[axis])),
     };
+    let (images, band) = cut_by(if direct { DIRECT_POSITIONS } else { POSITIONS });
     let most = (g.multiply_adds() / GRAIN).clamp(1, TASKS);
-    let part = g.batch.div_ceil(most.div_ceil(g.groups * blocks)).next_multiple_of(images);
+    // Parts do not follow the chunks without packing: the sums, and so their bits, are cut by the parts alone.
+    let unit = if direct { cut_by(DIRECT_PART).0 } else { images };
+    let part = g.batch.div_ceil(most.div_ceil(g.groups * blocks)).next_multiple_of(unit);
+    // Nor do planes of several images change places.
+    let images = images.min(if direct && g.output[0] > 1 { unit } else { part });
     let mut size = g.output;
     size[axis] = band;
     let displacements: Vec<[isize; 3]> = g
@@ -305,12 +313,12 @@ unsafe fn correlate<T: Float>(
             while let Some(chunk) = chunks.next() {
                 chunk.copy(g, cut, x, copy);
                 // Asked for meanwhile: what the next chunk reads.
-                let next = chunks.peek().or(following);
+                let next = chunks.peek().or(following).filter(|_| size_of_val(x) + size_of_val(gy) > SMALL);
                 let pieces = next.map_or(Pieces::none(), |next| next.x_pieces(g, cut, x, 0..next.channels));
                 let tiles = cut.rows.div_ceil(CORRELATED[0]) * taps.len().div_ceil(CORRELATED[1]);
                 let mut ahead = Ahead::new([pieces], tiles * chunk.size[0]);
                 let here = chunk.start(g, cut, 0, 0);
-                let next = next.map_or(0, |next| next.start(g, cut, 0, 0) as isize - here as isize);
+                let next = next.map(|next| next.start(g, cut, 0, 0) as isize - here as isize);
                 for z in 0..chunk.size[0] {
                     for row in (0..cut.rows).step_by(CORRELATED[0]) {
                         let start = chunk.start(g, cut, 0, row) + z * g.output[1] * g.output[2];
