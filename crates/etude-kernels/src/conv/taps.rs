@@ -21,8 +21,11 @@ const FEW: usize = 4;
 /// input that are reached by different taps: else the sum over taps is too much of the work.
 const LEAST: usize = 8;
 const LEAST_OF_MORE: usize = 32;
-/// Taps that reach a position, at most, if there is more than one channel: a tile of few rows does well with many.
+/// Taps that reach a position, at most, if there is more than one channel: a tile of few rows does well with many, and better
+/// the fewer channels `gy` has.
 const SHORT: usize = 9;
+const SHORT_OF_MANY: usize = 13;
+const MANY: usize = 64;
 /// Most elements of a kernel along an axis.
 const MOST: usize = 7;
 /// Positions whose products are made together, about.
@@ -40,7 +43,10 @@ pub(super) fn suits(g: &ConvGeometry) -> bool {
     let apart = g.stride[1] * g.stride[2];
     let pays = match rows {
         1 => channels >= LEAST,
-        _ => channels * apart >= LEAST_OF_MORE && g.taps() <= SHORT * apart,
+        _ => {
+            let short = if channels >= MANY { SHORT_OF_MANY } else { SHORT };
+            channels * apart >= LEAST_OF_MORE && g.taps() <= short * apart
+        }
     };
     flat && (1..=FEW).contains(&rows)
         && pays

@@ -148,6 +148,8 @@ fn geometries() -> Vec<ConvGeometry> {
         plain(3, [1, 6], [13, 21], [5, 5]),
         plain(3, [2, 15], [9, 22], [2, 5]),
         plain(2, [5, 11], [9, 17], [1, 2]),
+        // A residual network's first layer, whose taps are many.
+        ConvGeometry { stride: [1, 2, 2], padding: [0, 3, 3], ..plain(1, [3, 64], [15, 201], [7, 7]) },
         // One tap, whose weights' rows are neighbours.
         ConvGeometry { stride: [1, 2, 2], ..plain(2, [37, 29], [7, 9], [1, 1]) },
         // More positions than are summed at a time, in two groups.

@@ -27,7 +27,7 @@ const DIRECT_PART: usize = 1024;
 /// Up to so many weights in a group are summed without packing: packing would cost as much as the sums.
 const FEW: usize = 1600;
 /// The same where rows of positions are so long that few lanes of their last vector are empty.
-const FEW_LONG: usize = 1 << 12;
+const FEW_LONG: usize = 9600;
 /// What such a row has at least.
 const LONG: usize = 96;
 /// Nothing is asked for ahead where both sides have so many bytes together: they are in the second-level caches.
