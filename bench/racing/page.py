@@ -76,9 +76,15 @@ Dearest is to write again where the other core has read: a line that both hold m
 convolution takes 0.24 ms; 0.35 where half of its output was last written by the other core, and 1.1 to 1.3 where that half was
 last read by it (near: 0.23 each). So, since then, the gradients of biases and other sums over examples are cut along the examples and
 not by channel (convnet's step 0.90 of the time there, the same near), and Winograd's weights' gradient by tiles, each core with sums of
-its own: half the time there, and convnet's step, 11.1 ms before, is 8.4. What is left are statistics of batch norm, which are made
-by channel, and results that take the place of others whose examples lay otherwise. Asking ahead for places to write, and for the
-left side of Winograd's products, changed nothing.
+its own: half the time there, and convnet's step, 11.1 ms before, is 8.4. Batch norm's statistics and gradient are cut along the examples
+now, too (twice as fast there, where 32 examples of 256 channels of 8² were just written): crnn's step, with the other changes of that day, 37 ms instead of 38.7. What is
+left are results that take the place of others whose examples lay otherwise, as where a pool's gradient is scattered (crnn: 0.8 ms on one thread,
+1.3 on two), and weights. Asking ahead for places to write, and for the left side of Winograd's products, changed nothing.
+
+Weights, tried and left: mlp's 2.7 MB are read by both cores, and Adam writes them where the other core has read them, which takes 0.6 ms
+instead of 0.13. With weights' gradients, forward products and Adam all shared by the rows of weights, Adam took 0.4 ms, but then each
+core reads half of the results that the other made; the step was 0.98 as long. A network whose step is short has less to do for the
+same weights: convnet with eight examples takes 2.3 ms there, 0.95 on near cores.
 """
 
 

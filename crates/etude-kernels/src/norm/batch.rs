@@ -1,5 +1,5 @@
-//! Batch normalisation. It reads `[batch, channels, spatial]`; its sums are made in f64 of differences from a centre, so that
-//! a mean far larger than the deviation costs no digits.
+//! Batch normalisation. It reads `[batch, channels, spatial]`; its sums are of differences from a centre, so that a mean far
+//! larger than the deviation costs no digits: in `runs` where positions fill a vector, in f64 where they do not.
 
 use super::runs::{Moments, ROOM, Runs};
 use super::{TASK, part};
