@@ -28,6 +28,11 @@ fn in_order(tasks: usize, backwards: bool, work: &(dyn Fn(usize) + Sync)) {
     }
 }
 
+/// As many tasks, or one more: of three, one of two threads would do two.
+pub(crate) fn even(tasks: usize) -> usize {
+    if tasks > 1 { tasks.next_multiple_of(2) } else { tasks }
+}
+
 /// Cuts `out` into pieces of `chunk` elements (the last may be shorter) and runs `work(index, piece)` on each in parallel.
 pub fn parallel_chunks<T: Send>(out: &mut [T], chunk: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let (length, base) = (out.len(), SendPointer(out.as_mut_ptr()));

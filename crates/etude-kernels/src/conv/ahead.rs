@@ -1,10 +1,7 @@
 //! What will be read next, asked for while there is something to compute: pieces of planes lie so far apart that the
 //! machine does not foresee them.
 
-use crate::cpu;
-
-/// Bytes of a line of memory.
-pub(super) const LINE: usize = 64;
+use crate::cpu::{self, caches::LINE};
 
 /// Pieces of memory of one size, in three dimensions.
 pub(super) struct Pieces<T> {

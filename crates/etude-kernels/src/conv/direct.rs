@@ -1,9 +1,9 @@
 //! Convolution with few output channels (depthwise, or the first layer of a small network): packing patches would cost
 //! as much as using them, so the taps are read where they lie in the padded copy.
 
-use super::ahead::{self, Ahead};
+use super::ahead::Ahead;
 use crate::Float;
-use crate::cpu::{self, InstructionSet, TileShape, Vector, Work};
+use crate::cpu::{self, InstructionSet, TileShape, Vector, Work, caches};
 use std::mem::MaybeUninit;
 
 /// Most rows of one [`Plane`].
@@ -297,7 +297,7 @@ unsafe impl<T: Float, const R: usize, const N: usize> Work<T> for Sums<'_, T, R,
                 for y in 0..height {
                     for _ in 0..lines.min(left) {
                         cpu::prefetch_to_second(line);
-                        line = line.wrapping_byte_add(ahead::LINE);
+                        line = line.wrapping_byte_add(caches::LINE);
                     }
                     left = left.saturating_sub(lines);
                     let mut gy = all.gy.wrapping_add(image * all.gy_image + row * all.gy_row + y * all.gy_y);

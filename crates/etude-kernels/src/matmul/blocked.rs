@@ -128,11 +128,7 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
                 let (column, width) = part(p.n, wide, column_tasks, task / row_tasks);
                 // SAFETY: this task's part, rows and columns, which no other task writes; the panels are complete.
                 unsafe {
-                    // The first part's sums are made in the output, the others' beside it.
-                    let target = match depth_part.checked_sub(1) {
-                        None => *p,
-                        Some(other) => Product { out: base.at(other * p.m * p.n), out_row: p.n, ..*p },
-                    };
+                    let target = with_sums(p, &base, depth_part);
                     rows_part(&target, depth_part, row, rows, column, width, &panels);
                 }
             });
@@ -164,12 +160,8 @@ unsafe fn few_rows<T: Float>(p: &Product<T>, depth: Depth, column_tasks: usize) 
             parallel(depth.parts * column_tasks, |task| {
                 let (depth_part, task) = (task / column_tasks, task % column_tasks);
                 let (first, width) = part(p.n, wide, column_tasks, task);
-                // The first part's sums are made in the output, the others' beside it.
-                let target = match depth_part.checked_sub(1) {
-                    None => *p,
-                    // SAFETY: there are as many as parts beside the first.
-                    Some(other) => Product { out: unsafe { base.at(other * p.m * p.n) }, out_row: p.n, ..*p },
-                };
+                // SAFETY: there are as many sums as parts beside the first.
+                let target = unsafe { with_sums(p, &base, depth_part) };
                 scratch::with(Purpose::Right, PIECE * wide * depth.block, |right: &mut [T]| {
                     for column in (first..first + width).step_by(PIECE * wide) {
                         let width = (PIECE * wide).min(first + width - column);
@@ -194,6 +186,18 @@ unsafe fn few_rows<T: Float>(p: &Product<T>, depth: Depth, column_tasks: usize) 
             unsafe { add_parts(p, sums) };
         }
     });
+}
+
+/// The product as a part of its depth makes it: the first part's sums are made in the output, the others' beside it.
+///
+/// # Safety
+/// There must be sums for the part.
+unsafe fn with_sums<T>(p: &Product<T>, sums: &SendPointer<T>, depth_part: usize) -> Product<T> {
+    match depth_part.checked_sub(1) {
+        None => *p,
+        // SAFETY: the caller's promise.
+        Some(other) => Product { out: unsafe { sums.at(other * p.m * p.n) }, out_row: p.n, ..*p },
+    }
 }
 
 /// Adds the sums of the other parts of the depth to those of the first, which lie in the output.

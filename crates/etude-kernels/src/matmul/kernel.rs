@@ -2,6 +2,7 @@
 //! block of dot products. The tile's size is [`cpu::TileShape`]'s.
 
 use crate::Float;
+use crate::cpu::caches::LINE;
 use crate::cpu::{self, InstructionSet, TileShape, Vector, Work};
 
 /// A product with one strip of columns: `c[rows, columns] (+)= a[rows, depth] · b[depth, columns]`, `columns` at most a
@@ -29,8 +30,6 @@ pub(crate) struct Strip<T> {
 
 /// Steps of the depth that the right side is asked for ahead, for it comes from the second-level cache or from beyond.
 const AHEAD: isize = 16;
-/// Bytes of a line of memory.
-const LINE: usize = 64;
 
 impl<T: Float> Strip<T> {
     /// One tile for each number of rows, of one or of two vectors. Each is compiled by itself: one function that holds

@@ -270,13 +270,13 @@ unsafe fn gradients<T: Float, V: Vector<T>, const R: usize>(
             slopes[r].slope = weighted * rows[r].inverse * rows[r].inverse * per_element;
         }
         match affine {
-            Some([ggamma, gbeta]) if cached => pass::<T, V>(width, Both { slopes, ggamma, gbeta }),
+            Some([ggamma, gbeta]) if cached => pass::<T, V>(width, Columns::<T, R, true> { slopes, ggamma, gbeta }),
             _ => {
                 for slope in slopes {
                     pass::<T, V>(width, slope);
                 }
                 if let Some([ggamma, gbeta]) = affine {
-                    pass::<T, V>(width, Columns { rows, ggamma, gbeta });
+                    pass::<T, V>(width, Columns::<T, R, false> { slopes, ggamma, gbeta });
                 }
             }
         }
@@ -309,8 +309,8 @@ impl<T: Float> Sums<T, 2> for Moments<T> {
     unsafe fn add<V: Vector<T>>(&self, sums: &mut [V; 2], at: usize, lanes: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let g = scaled::<T, V>(read(self.row.gy.add(at), lanes), self.gamma, at, lanes);
-            let deviation = read::<T, V>(self.row.x.add(at), lanes).sub(V::splat(self.row.centre));
+            let [gy, deviation] = self.row.load::<V>(at, lanes);
+            let g = scaled::<T, V>(gy, self.gamma, at, lanes);
             sums[0] = sums[0].add(g);
             sums[1] = g.mul_add(some_of(deviation, lanes), sums[1]);
         }
@@ -326,66 +326,59 @@ struct Slope<T> {
     slope: T,
 }
 
-impl<T: Float> Pass<T> for Slope<T> {
+impl<T: Float> Slope<T> {
+    /// Writes gx where gy and the deviation are known.
     #[inline(always)]
-    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+    unsafe fn give<V: Vector<T>>(&self, gy: V, deviation: V, at: usize, lanes: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let g = scaled::<T, V>(read(self.row.gy.add(at), lanes), self.gamma, at, lanes);
-            let deviation = read::<T, V>(self.row.x.add(at), lanes).sub(V::splat(self.row.centre));
+            let g = scaled::<T, V>(gy, self.gamma, at, lanes);
             let rest = g.sub(V::splat(self.plain)).sub(deviation.mul(V::splat(self.slope)));
             write(V::splat(self.row.inverse).mul(rest), self.row.gx.add(at), lanes);
         }
     }
 }
 
-/// The gradients of gamma and beta: rows are added one after the other.
-struct Columns<T, const R: usize> {
-    rows: [Row<T>; R],
-    ggamma: *mut T,
-    gbeta: *mut T,
+impl<T: Float> Row<T> {
+    /// gy and x − centre.
+    #[inline(always)]
+    unsafe fn load<V: Vector<T>>(&self, at: usize, lanes: usize) -> [V; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [read(self.gy.add(at), lanes), read::<T, V>(self.x.add(at), lanes).sub(V::splat(self.centre))] }
+    }
 }
 
-impl<T: Float, const R: usize> Pass<T> for Columns<T, R> {
+impl<T: Float> Pass<T> for Slope<T> {
     #[inline(always)]
     unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut ggamma = read::<T, V>(self.ggamma.add(at), lanes);
-            let mut gbeta = read::<T, V>(self.gbeta.add(at), lanes);
-            for row in &self.rows {
-                let gy = read::<T, V>(row.gy.add(at), lanes);
-                let deviation = read::<T, V>(row.x.add(at), lanes).sub(V::splat(row.centre));
-                ggamma = ggamma.add(gy.mul(deviation.mul(V::splat(row.inverse))));
-                gbeta = gbeta.add(gy);
-            }
-            write(ggamma, self.ggamma.add(at), lanes);
-            write(gbeta, self.gbeta.add(at), lanes);
+            let [gy, deviation] = self.row.load::<V>(at, lanes);
+            self.give(gy, deviation, at, lanes);
         }
     }
 }
 
-/// [`Slope`] of each row and [`Columns`], to the bit.
-struct Both<T, const R: usize> {
+/// The gradients of gamma and beta: rows are added one after the other. With `GIVE` each row's gx, too.
+struct Columns<T, const R: usize, const GIVE: bool> {
     slopes: [Slope<T>; R],
     ggamma: *mut T,
     gbeta: *mut T,
 }
 
-impl<T: Float, const R: usize> Pass<T> for Both<T, R> {
+impl<T: Float, const R: usize, const GIVE: bool> Pass<T> for Columns<T, R, GIVE> {
     #[inline(always)]
     unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut ggamma = read::<T, V>(self.ggamma.add(at), lanes);
             let mut gbeta = read::<T, V>(self.gbeta.add(at), lanes);
-            for Slope { row, gamma, plain, slope } in self.slopes {
-                let gy = read::<T, V>(row.gy.add(at), lanes);
-                let deviation = read::<T, V>(row.x.add(at), lanes).sub(V::splat(row.centre));
-                let g = scaled::<T, V>(gy, gamma, at, lanes);
-                let rest = g.sub(V::splat(plain)).sub(deviation.mul(V::splat(slope)));
-                write(V::splat(row.inverse).mul(rest), row.gx.add(at), lanes);
-                ggamma = ggamma.add(gy.mul(deviation.mul(V::splat(row.inverse))));
+            for slope in self.slopes {
+                let [gy, deviation] = slope.row.load::<V>(at, lanes);
+                if GIVE {
+                    slope.give(gy, deviation, at, lanes);
+                }
+                ggamma = ggamma.add(gy.mul(deviation.mul(V::splat(slope.row.inverse))));
                 gbeta = gbeta.add(gy);
             }
             write(ggamma, self.ggamma.add(at), lanes);

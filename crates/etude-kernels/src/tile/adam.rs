@@ -3,14 +3,14 @@
 //! program's own would be, so the bits are the same.
 
 use super::{BinaryOp, Instruction, Program, UnaryOp};
-use crate::cpu::{self, Vector, Work};
-use crate::threads::{SendPointer, parallel};
+use crate::cpu::{self, Vector, Work, caches};
+use crate::threads::{SendPointer, even, parallel};
 use crate::{DType, tile::Scalar};
 
 /// Elements of a task, about: by size only.
 const TASK: usize = 1 << 14;
 /// Elements of a line of memory.
-const LINE: usize = 16;
+const LINE: usize = caches::LINE / size_of::<f32>();
 
 /// Where a program that is a step of Adam finds its numbers:
 /// `m ← m·b1 + g·c1`, `v ← v·b2 + g²·c2`, `w ← w·keep − m·stride / (√v·correction + ε)`.
@@ -142,10 +142,8 @@ impl Adam {
         let keep = self.keep.map(number);
         let from = self.inputs.map(|input| SendPointer(bases[input].cast::<f32>()));
         let to = self.outputs.map(|output| SendPointer(bases[4 + output].cast::<f32>()));
-        // An even number of equal tasks: of three, one of two threads would do two.
-        let tasks = count.div_ceil(TASK).next_multiple_of(if count > TASK { 2 } else { 1 });
-        let share = count.div_ceil(tasks.max(1)).next_multiple_of(LINE);
-        parallel(count.div_ceil(share.max(1)), |task| {
+        let share = count.div_ceil(even(count.div_ceil(TASK)).max(1)).next_multiple_of(LINE).max(LINE);
+        parallel(count.div_ceil(share), |task| {
             let start = task * share;
             let length = share.min(count - start);
             // SAFETY: the task's own part of the caller's arrays.

@@ -6,7 +6,7 @@ use super::prepare::{Node, Prepared};
 use super::reduce::DEPTH;
 use super::{Input, Program, Scalar};
 use crate::Buffer;
-use crate::threads::{SendPointer, parallel};
+use crate::threads::{SendPointer, even, parallel};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -106,8 +106,7 @@ impl Prepared {
         let many = outer >= tasks.min(32);
         let cut = !many || (outside && tasks.min(inner) >= PARTS && layout.shallowest() >= DEPTH);
         if tasks == 1 || !cut {
-            // An even number: of three, one of two threads would do two.
-            let share = outer.div_ceil(tasks.next_multiple_of(if tasks > 1 { 2 } else { 1 }));
+            let share = outer.div_ceil(even(tasks));
             parallel(outer.div_ceil(share), |task| {
                 plan.task(task * share..((task + 1) * share).min(outer), 0..inner, None);
             });
