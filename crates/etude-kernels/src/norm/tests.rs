@@ -169,8 +169,9 @@ fn batch_statistics_keep_their_digits_when_the_mean_is_large() {
         for c in 0..channels {
             let (mean, variance) = moments(&channel(&wide, channels, spatial, c));
             assert!((got[c] as f64 / mean - 1.0).abs() < 6.1e-8);
-            // The nearest number or the one beside it.
-            assert!((got[channels + c] as f64 - variance).abs() <= 1.2e-7 * variance + 1e-12);
+            // The nearest number where short runs are added in f64, else it or the one beside it.
+            let bound = if spatial < 16 { 6.1e-8 } else { 1.2e-7 };
+            assert!((got[channels + c] as f64 - variance).abs() <= bound * variance + 1e-12);
             assert!((mean64[c] / mean - 1.0).abs() < 1e-14 && (variance64[c] - variance).abs() <= 1e-11 * variance);
         }
     }
