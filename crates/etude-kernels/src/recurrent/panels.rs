@@ -27,6 +27,9 @@ const TURNED_AHEAD: usize = 64;
 /// Lines that are asked for ahead where columns are packed: they lie on other pages, which the machine does not foresee.
 const LINES_AHEAD: usize = 16;
 
+/// Rows that are asked for ahead where panels are written past the caches, to wait in the second level.
+const ROWS_AHEAD: usize = 128;
+
 /// Rows of weights that one task packs where panels are written past the caches, and how many blocks of columns it takes from
 /// each row at a time.
 const ROWS: usize = 64;
@@ -199,7 +202,7 @@ unsafe impl<T: Float> Work<T> for PackRows<T> {
             for k in rows.clone() {
                 let from = w.wrapping_add(k * columns);
                 for first in (side..columns.min(side + SIDE_BY_SIDE * BLOCK)).step_by(V::LANES) {
-                    cpu::prefetch(from.wrapping_add(LINES_AHEAD * columns + first));
+                    cpu::prefetch_to_second(from.wrapping_add(ROWS_AHEAD * columns + first));
                     // SAFETY: the row has all columns, and its panels all rows.
                     unsafe {
                         let to = to.add(first / wide * wide * depth + k * wide + first % wide);
