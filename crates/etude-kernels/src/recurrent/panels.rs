@@ -72,7 +72,8 @@ impl Panels {
             return Panels { storage, groups, columns, depth };
         }
         parallel(groups * blocks, |task| {
-            let (block, group) = (task / groups, task % groups);
+            // What is written past the caches is no core's: each packs the weights that follow each other, as an update wrote them.
+            let (block, group) = if past { (task % blocks, task / blocks) } else { (task / groups, task % groups) };
             let first = block * BLOCK;
             let count = BLOCK.min(columns - first);
             let from = if turned { (group * columns + first) * depth } else { first };
