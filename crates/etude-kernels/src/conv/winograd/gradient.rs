@@ -154,7 +154,7 @@ impl Gradient<'_> {
 
     /// All tiles are transformed: each task sums a block of weights at all points and transforms it back.
     fn all_at_once(&self, m: Points, v: Points, gw: &SendPointer<f32>) {
-        let wide = wide();
+        let wide = wide(self.x.channels);
         let (outs, strips) = (self.gy.channels, self.x.channels.div_ceil(wide));
         let block = outs.div_ceil(outs.div_ceil(OUTS)).next_multiple_of(TileShape::of::<f32>().rows);
         let (size, sums) = Points::new(block, wide);
@@ -231,8 +231,9 @@ impl Gradient<'_> {
         add: bool,
     ) {
         let (outs, channels) = (self.gy.channels, self.x.channels);
-        for channel in (0..channels).step_by(wide()) {
-            let width = wide().min(channels - channel);
+        let wide = wide(channels);
+        for channel in (0..channels).step_by(wide) {
+            let width = wide.min(channels - channel);
             // SAFETY: the caller's promise.
             unsafe { self.multiply(tiles, point, [0, outs], [channel, width], sides, to.add(channel), row, add) };
         }

@@ -55,9 +55,9 @@ pub(super) fn is_faster(g: &ConvGeometry) -> bool {
     POINTS * ((tiles + 4) * pairs + 7 * tiles * (channels + rows)) < 9 * positions * pairs
 }
 
-/// Outputs of a strip.
-fn wide() -> usize {
-    TileShape::of::<f32>().columns
+/// Of so many channels, those of a strip: no more than there are vectors for.
+fn wide(channels: usize) -> usize {
+    TileShape::of::<f32>().columns.min(channels.next_multiple_of(LEAST))
 }
 
 /// Lengths in elements are made odd numbers of lines of 64 bytes, so that equally placed elements of neighbours lie in
@@ -210,7 +210,7 @@ unsafe impl Sync for Points {}
 impl Sweep {
     fn run(&self, x: &[f32], w: &[f32], y: &mut [f32]) {
         let y = SendPointer(y.as_mut_ptr());
-        let (wide, channels) = (wide(), self.x.channels);
+        let (wide, channels) = (wide(self.y.channels), self.x.channels);
         let strips = self.y.channels.div_ceil(wide);
         let panel = POINTS * odd_lines(channels * wide);
         let all = self.groups * strips * panel;
@@ -253,7 +253,7 @@ impl Sweep {
         to: *mut f32,
         point: usize,
     ) {
-        let wide = wide();
+        let wide = wide(self.y.channels);
         let out = strip * wide;
         // Both ways around, a group's weights are as many elements.
         let group = group * self.x.channels * self.y.channels * 9;
@@ -325,9 +325,10 @@ impl Sweep {
     /// Every task transforms the inputs of its tiles and multiplies them with all weights.
     fn own(&self, group: usize, x: &[f32], weights: &[f32], y: &SendPointer<f32>) {
         let cut = Cut::new(self.batch, self.y.size, BLOCK);
-        let panel = POINTS * odd_lines(self.x.channels * wide());
+        let wide = wide(self.y.channels);
+        let panel = POINTS * odd_lines(self.x.channels * wide);
         let (size, inputs) = Points::new(cut.tiles(), self.x.channels.next_multiple_of(16));
-        let (sums_size, sums) = Points::new(cut.tiles(), wide());
+        let (sums_size, sums) = Points::new(cut.tiles(), wide);
         parallel(cut.blocks, |block| {
             let (pieces, tiles) = cut.pieces(block);
             scratch::with(Purpose::Left, size, |inputs_data: &mut [f32]| {
@@ -338,7 +339,8 @@ impl Sweep {
                     unsafe {
                         self.inputs(group, &cut, &pieces, x, inputs);
                         for (strip, panel) in weights.chunks_exact(panel).enumerate() {
-                            multiply(tiles, self.x.channels, inputs, panel, sums, false);
+                            let outs = self.y.channels - strip * wide;
+                            multiply([tiles, self.x.channels, outs], inputs, panel, sums, false);
                             self.outputs(group, strip, &cut, &pieces, sums, y);
                         }
                     }
@@ -349,7 +351,7 @@ impl Sweep {
 
     /// Inputs are transformed for some blocks of tiles, then every task multiplies all of them with a strip of weights.
     fn shared(&self, group: usize, x: &[f32], w: &[f32], y: &SendPointer<f32>) {
-        let wide = wide();
+        let wide = wide(self.y.channels);
         let strips = self.y.channels.div_ceil(wide);
         let cut = Cut::new(self.batch, self.y.size, BLOCK);
         let together = cut.together(SHARED_INPUTS / POINTS / odd_lines(self.x.channels));
@@ -382,7 +384,8 @@ impl Sweep {
                                     self.weights(group, strip, depth, count, w, weights.as_mut_ptr(), panel / POINTS);
                                     let inputs = inputs(first);
                                     let inputs = Points { data: inputs.data.add(depth), ..inputs };
-                                    multiply(tiles, count, inputs, weights, sums, depth > 0);
+                                    let outs = self.y.channels - strip * wide;
+                                    multiply([tiles, count, outs], inputs, weights, sums, depth > 0);
                                 }
                                 for block in blocks.clone() {
                                     let data = sums.data.add((cut.first(block) - start) * wide);
@@ -401,12 +404,14 @@ impl Sweep {
 /// Tiles of a block, about.
 const BLOCK: usize = 32;
 
-/// At every point: `sums[tiles, strip] (+)= inputs[tiles, depth] · panel[depth, strip]`.
+/// At every point: `sums[tiles, strip] (+)= inputs[tiles, depth] · panel[depth, strip]`, where `outs` of the strip and of what
+/// follows it are left; vectors without any are left out.
 ///
 /// # Safety
 /// The inputs must be there for all tiles and all of the depth, the sums have room.
-unsafe fn multiply(tiles: usize, depth: usize, inputs: Points, panel: &[f32], sums: Points, add: bool) {
+unsafe fn multiply([tiles, depth, outs]: [usize; 3], inputs: Points, panel: &[f32], sums: Points, add: bool) {
     let wide = sums.tile;
+    let columns = wide.min(outs.next_multiple_of(TileShape::of::<f32>().lanes));
     let step = panel.len() / POINTS;
     for point in 0..POINTS {
         for first in (0..depth).step_by(DEPTH) {
@@ -415,7 +420,7 @@ unsafe fn multiply(tiles: usize, depth: usize, inputs: Points, panel: &[f32], su
                 let strip = Strip {
                     rows: tiles,
                     depth: DEPTH.min(depth - first),
-                    columns: wide,
+                    columns,
                     a: inputs.data.add(point * inputs.point + first),
                     a_row: inputs.tile as isize,
                     a_strip: (TileShape::of::<f32>().rows * inputs.tile) as isize,

@@ -393,7 +393,7 @@ unsafe fn scatter<V: Vector<f32>>(
     }
 }
 
-/// Weights of two vectors of outputs become points: `to[point][depth][output]`; missing outputs are zero.
+/// Weights of a strip of outputs become points: `to[point][depth][output]`; missing outputs are zero.
 pub(super) struct Weights {
     /// The 3 × 3 weights of output o and depth d are at `o · out_step + d · depth_step`.
     pub weights: *const f32,
@@ -405,7 +405,7 @@ pub(super) struct Weights {
     pub depth: usize,
     pub to: *mut f32,
     pub point: usize,
-    /// From one depth to the next: two vectors at least.
+    /// From one depth to the next: whole vectors.
     pub row: usize,
 }
 
