@@ -1,7 +1,7 @@
 //! Sums over taps of a shifted input, for every position of a grid: the forward pass, and the gradient of the input.
 
 use super::direct::{self, Plane};
-use super::image::Layout;
+use super::image::{Layout, Runs};
 use super::panels::{Patches, Run, Spread};
 use crate::Float;
 use crate::cpu::{self, TileShape, caches};
@@ -448,6 +448,7 @@ impl Sweep {
         scratch::with(Purpose::Image, image_size, |copy: &mut [T]| {
             scratch::with(Purpose::Right, panel_size, |panel: &mut [T]| {
                 let mut strips = Vec::with_capacity(together);
+                let mut runs = [Run::default(); TileShape::MAX_COLUMNS];
                 for channel in (0..self.channels).step_by(cut.block) {
                     let channels = cut.block.min(self.channels - channel);
                     let (source, image_step) = if cut.layout.in_place {
@@ -469,7 +470,6 @@ impl Sweep {
                             strips.clear();
                             for start in starts.by_ref().take(together) {
                                 let columns = wide.min(image - start % image);
-                                let mut runs = [Run::default(); TileShape::MAX_COLUMNS];
                                 let used = self.runs(cut, cell, image_step, start, columns, &mut runs);
                                 let from = runs[0].base + cut.layout.taps[before];
                                 let panel = &mut panel[strips.len() * depth * wide..];
@@ -536,14 +536,14 @@ impl Sweep {
         count: usize,
         runs: &mut [Run; TileShape::MAX_COLUMNS],
     ) -> usize {
-        let [_, height, width] = cell.size;
+        let Runs { counts: [depth, height], apart, length: width } = cut.layout.runs(cell.size);
+        let (row, mut x) = (start / width, start % width);
+        let (plane, mut y) = (row / height, row % height);
+        let (mut image, mut z) = (plane / depth, plane % depth);
         let (mut column, mut used) = (0, 0);
-        let (mut row, mut x) = (start / width, start % width);
         while column < count {
             let length = (width - x).min(count - column);
-            let (plane, y) = (row / height, row % height);
-            let (image, z) = (plane / cell.size[0], plane % cell.size[0]);
-            let base = image * image_step + cut.layout.row(z, y) + x;
+            let base = image * image_step + z * apart[0] + y * apart[1] + x;
             // Rows that follow one another without a gap are one run.
             if used > 0 && runs[used - 1].base + runs[used - 1].length == base {
                 runs[used - 1].length += length;
@@ -552,7 +552,13 @@ impl Sweep {
                 used += 1;
             }
             column += length;
-            (row, x) = (row + 1, 0);
+            (x, y) = (0, y + 1);
+            if y == height {
+                (y, z) = (0, z + 1);
+            }
+            if z == depth {
+                (z, image) = (0, image + 1);
+            }
         }
         used
     }
