@@ -1,6 +1,7 @@
 //! What a sweep's cell moves in and out: patches that are packed as a panel, and sums that go to their places.
 
 use crate::Float;
+use crate::cpu::caches::LINE;
 use crate::cpu::{Vector, Work};
 
 /// A run of neighbouring positions inside a strip.
@@ -55,6 +56,47 @@ unsafe impl<T: Float> Work<T> for Patches<'_, T> {
     }
 }
 
+/// Neighbours are copied, `width` of them.
+#[inline(always)]
+unsafe fn line<T: Float, V: Vector<T>>(from: *const T, to: *mut T, width: usize) {
+    let mut x = 0;
+    // SAFETY: the caller's promise: `width` elements exist on both sides.
+    unsafe {
+        while x + V::LANES <= width {
+            V::load(from.add(x)).store(to.add(x));
+            x += V::LANES;
+        }
+        if x < width {
+            V::load_part(from.add(x), width - x).store_part(to.add(x), width - x);
+        }
+    }
+}
+
+/// Neighbours are copied past the caches, where whole lines of memory are written.
+pub(super) struct Stream<T> {
+    pub from: *const T,
+    pub to: *mut T,
+    pub count: usize,
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for Stream<T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let Stream { from, to, count } = self;
+        let mut i = ((to as usize).wrapping_neg() % LINE / size_of::<T>()).min(count);
+        // SAFETY: the fields' promises: `count` elements exist on both sides; vectors are written where they are aligned.
+        unsafe {
+            line::<T, V>(from, to, i);
+            while i + V::LANES <= count {
+                V::load(from.add(i)).store_past_caches(to.add(i));
+                i += V::LANES;
+            }
+            line::<T, V>(from.add(i), to.add(i), count - i);
+        }
+    }
+}
+
 /// Sums of a cell go to their places: `to(r, z, y, x) = from(r, z, y, x)`.
 pub(super) struct Spread<T> {
     pub rows: usize,
@@ -73,22 +115,6 @@ pub(super) struct Spread<T> {
 }
 
 impl<T: Float> Spread<T> {
-    /// One line of places that are neighbours.
-    #[inline(always)]
-    unsafe fn line<V: Vector<T>>(from: *const T, to: *mut T, width: usize) {
-        let mut x = 0;
-        // SAFETY: the caller's promise: `width` elements exist on both sides.
-        unsafe {
-            while x + V::LANES <= width {
-                V::load(from.add(x)).store(to.add(x));
-                x += V::LANES;
-            }
-            if x < width {
-                V::load_part(from.add(x), width - x).store_part(to.add(x), width - x);
-            }
-        }
-    }
-
     /// One line of `width` places, by turns from two sides.
     #[inline(always)]
     unsafe fn by_turns<V: Vector<T>>(from: [Option<*const T>; 2], to: *mut T, width: usize) {
@@ -138,7 +164,7 @@ unsafe impl<T: Float> Work<T> for Spread<T> {
                         let to = self.to.add(r * self.to_row + z * self.to_z + y * self.to_y);
                         match (self.to_x, from[0]) {
                             (2, _) => Self::by_turns::<V>(from, to, width),
-                            (1, Some(from)) => Self::line::<V>(from, to, width),
+                            (1, Some(from)) => line::<T, V>(from, to, width),
                             (step, Some(from)) => (0..width).for_each(|x| *to.add(x * step) = *from.add(x)),
                             (_, None) => {}
                         }

@@ -2,7 +2,7 @@
 
 use super::direct::{self, Plane};
 use super::image::{Layout, Runs};
-use super::panels::{Patches, Run, Spread};
+use super::panels::{Patches, Run, Spread, Stream};
 use crate::Float;
 use crate::cpu::{self, TileShape, caches};
 use crate::matmul::kernel::Strip;
@@ -391,7 +391,12 @@ impl Sweep {
             let place = |class: usize, position: usize| unsafe { base.at(class * self.rows * length + position) };
             self.sums(cut, cell, x, weights, cell.images * each, Place { at: place, row: length, past: false });
             let (sums, places) = (&*sums, self.places());
-            for image in 0..cell.images {
+            // Lines of the target that follow one another are put together in the cache first.
+            let past = y.past && self.target_step[2] == 2 && self.target[0] == 1;
+            if past {
+                self.spread_past(cell, sums, length, &places, y);
+            }
+            for image in 0..if past { 0 } else { cell.images } {
                 let target = ((cell.image + image) * self.groups + cell.group) * self.rows * self.target_size();
                 for &(origin, classes) in &places {
                     let mut size = self.inside(origin, cell);
@@ -422,6 +427,50 @@ impl Sweep {
                 }
             }
         });
+    }
+
+    /// Sums of a cell with a step of 2, `[class][row][position]` with rows of `length`, go to their places past the caches.
+    fn spread_past<T: Float>(
+        &self,
+        cell: &Cell,
+        sums: &[T],
+        length: usize,
+        places: &[([usize; 3], [Option<usize>; 2])],
+        y: &Target<T>,
+    ) {
+        let (each, width) = (cell.size.iter().product::<usize>(), self.target[2]);
+        let first = cell.first[1] * self.target_step[1];
+        let lines = (cell.size[1] * self.target_step[1]).min(self.target[1] - first);
+        let room = lines * width;
+        scratch::with(Purpose::Small, room, |stage: &mut [T]| {
+            for (image, row) in (0..cell.images).flat_map(|image| (0..self.rows).map(move |row| (image, row))) {
+                for &(origin, classes) in places {
+                    let from = |class: usize| sums[(class * self.rows + row) * length + image * each..].as_ptr();
+                    let spread = Spread {
+                        rows: 1,
+                        size: [1, self.inside(origin, cell)[1], width],
+                        from: classes.map(|class| class.map(from)),
+                        from_row: 0,
+                        from_z: 0,
+                        from_y: cell.size[2],
+                        to: stage[(origin[1] * width).min(room)..].as_mut_ptr(),
+                        to_row: 0,
+                        to_z: 0,
+                        to_y: self.target_step[1] * width,
+                        to_x: 2,
+                    };
+                    // SAFETY: the sums are complete; there is room for all lines of the cell.
+                    unsafe { cpu::run(spread) };
+                }
+                let plane = ((cell.image + image) * self.groups + cell.group) * self.rows + row;
+                // SAFETY: these lines of the plane belong to this cell.
+                unsafe {
+                    let to = y.at.at(plane * self.target_size() + first * width);
+                    cpu::run(Stream { from: stage.as_ptr(), to, count: room });
+                }
+            }
+        });
+        cpu::fence();
     }
 
     /// All sums of a cell, in strips that do not cross the end of `image` positions.

@@ -152,6 +152,9 @@ fn geometries() -> Vec<ConvGeometry> {
         ConvGeometry { stride: [1, 2, 2], padding: [0, 3, 3], ..plain(1, [3, 64], [15, 201], [7, 7]) },
         // One tap, whose weights' rows are neighbours.
         ConvGeometry { stride: [1, 2, 2], ..plain(2, [37, 29], [7, 9], [1, 1]) },
+        // The same, and with all four ways a stride of two can fall, in gradients of inputs that no cache of a test has room for.
+        ConvGeometry { stride: [1, 2, 2], ..plain(2, [14, 5], [31, 34], [1, 1]) },
+        ConvGeometry { stride: [1, 2, 2], padding: [0, 1, 1], ..plain(2, [14, 5], [30, 31], [3, 3]) },
         // More positions than are summed at a time, in two groups.
         ConvGeometry { groups: 2, ..plain(3, [14, 18], [35, 41], [1, 1]) },
         plain(1, [2, 3], [61, 47], [3, 3]),
@@ -216,6 +219,17 @@ fn depthwise_geometries() -> Vec<ConvGeometry> {
         ConvGeometry { batch: 7, groups: 2, in_channels: 2, out_channels: 2, input: [1, 75, 90], ..base },
         ConvGeometry { groups: 2, in_channels: 2, out_channels: 4, input: [1, 151, 97], stride: [1, 2, 2], ..base },
         ConvGeometry { groups: 2, in_channels: 2, out_channels: 2, input: [1, 83, 70], dilation: [1, 3, 2], ..base },
+        // Planes that come from memory and go past the caches, every second line on the border of two.
+        ConvGeometry {
+            batch: 3,
+            groups: 2,
+            in_channels: 2,
+            out_channels: 2,
+            input: [1, 99, 83],
+            stride: [1, 2, 2],
+            ..base
+        },
+        ConvGeometry { groups: 2, in_channels: 2, out_channels: 2, input: [1, 57, 56], ..base },
     ]);
     all.iter_mut().for_each(|g| *g = sized(*g));
     // Fewer outputs than the input has room for, and more.
