@@ -9,7 +9,7 @@ mod weight;
 
 use super::ConvGeometry;
 use crate::Float;
-use crate::cpu::{TileShape, Vector};
+use crate::cpu::{self, TileShape, Vector};
 use crate::threads::parallel;
 use std::ops::Range;
 pub(super) use weight::gradient as weight_gradient;
@@ -18,6 +18,8 @@ pub(super) use weight::gradient as weight_gradient;
 const MOST: usize = 7;
 /// Positions of whole planes that are worked on together: what they take stays near from strip to strip.
 const POSITIONS: usize = 4096;
+/// The same for planes that come from memory, where the sums are the same either way.
+const FEW_POSITIONS: usize = 2048;
 /// Positions of a band of a larger plane, about: it and the next, which is asked for ahead, stay in the first-level cache.
 const BAND: usize = 1024;
 /// Rows of a tile of instruction sets with sixteen registers, and positions of a plane up to which those go this way, too.
@@ -114,9 +116,10 @@ struct Cut {
 }
 
 impl Cut {
-    /// The cut of planes of `steps` steps with so many positions each; a band has `least` steps at least.
-    fn new(planes: usize, steps: usize, positions: usize, least: usize) -> Cut {
-        let bands = if steps * positions <= POSITIONS { 1 } else { steps.div_ceil((BAND / positions).max(least)) };
+    /// The cut of planes of `steps` steps with so many positions each; a band has `least` steps at least, and planes of up to
+    /// `whole` positions are not cut.
+    fn new(planes: usize, steps: usize, positions: usize, least: usize, whole: usize) -> Cut {
+        let bands = if steps * positions <= whole { 1 } else { steps.div_ceil((BAND / positions).max(least)) };
         let band = steps.div_ceil(bands);
         let group = (POSITIONS / (steps * positions)).clamp(1, planes);
         Cut { planes, group, steps, band, bands: steps.div_ceil(band) }
@@ -146,6 +149,27 @@ fn shifted<V: Copy, const N: usize>(values: [V; N], first: V) -> [V; N] {
         all[i] = values[i - 1];
     }
     all
+}
+
+/// What is read later, asked for in the order of memory: the machine then goes on by itself, which it does not along the rows of
+/// a strip, for these lie apart.
+struct Following<T> {
+    at: *const T,
+}
+
+impl<T: Float> Following<T> {
+    /// Asks for some vectors; `soon` means that they are read before much else is.
+    #[inline(always)]
+    fn ask<V: Vector<T>>(&mut self, vectors: usize, soon: bool) {
+        for _ in 0..vectors {
+            if soon {
+                cpu::prefetch(self.at)
+            } else {
+                cpu::prefetch_to_second(self.at)
+            }
+            self.at = self.at.wrapping_add(V::LANES);
+        }
+    }
 }
 
 /// How a strip of columns reads the rows of a plane.

@@ -1,8 +1,10 @@
 //! Planes that are sums of shifted copies of other planes: the forward pass and, without a stride, the gradient of the input.
 
-use super::{Columns, Cut, shifted};
+use super::super::panels::Stream;
+use super::{Columns, Cut, FEW_POSITIONS, Following, POSITIONS, shifted};
 use crate::Float;
-use crate::cpu::{self, InstructionSet, Vector, Work};
+use crate::cpu::{self, InstructionSet, Vector, Work, caches};
+use crate::matmul::scratch::{self, Purpose};
 use crate::threads::SendPointer;
 use std::ops::Range;
 
@@ -27,13 +29,16 @@ pub(super) struct Planes {
 }
 
 /// Some units of the work, for kernels of `K` rows, stride `S` and `G` columns of the kernel at a time.
-struct Units<'a, T, const K: usize, const S: usize, const G: usize> {
+struct Units<'a, T, const K: usize, const S: usize, const G: usize, const STAGED: bool> {
     planes: &'a Planes,
     cut: &'a Cut,
     x: *const T,
     w: *const T,
     y: *mut T,
     units: Range<usize>,
+    /// If `STAGED`, where the rows of a band are put together, to be written past the caches. Compiled apart: in one function with
+    /// it, what stays in the caches would take a tenth longer.
+    stage: *mut T,
 }
 
 /// The kernels' columns that are held in registers, if there are so many.
@@ -45,37 +50,44 @@ impl Planes {
         if y.is_empty() {
             return;
         }
-        let run = match (self.kernel, self.stride) {
-            ([3, HELD], 1) => Self::units::<T, 3, 1, HELD>,
-            ([3, HELD], _) => Self::units::<T, 3, 2, HELD>,
-            ([1, _], 1) => Self::units::<T, 1, 1, 1>,
-            ([2, _], 1) => Self::units::<T, 2, 1, 1>,
-            ([3, _], 1) => Self::units::<T, 3, 1, 1>,
-            ([4, _], 1) => Self::units::<T, 4, 1, 1>,
-            ([5, _], 1) => Self::units::<T, 5, 1, 1>,
-            ([6, _], 1) => Self::units::<T, 6, 1, 1>,
-            (_, 1) => Self::units::<T, 7, 1, 1>,
-            ([1, _], _) => Self::units::<T, 1, 2, 2>,
-            ([2, _], _) => Self::units::<T, 2, 2, 2>,
-            ([3, _], _) => Self::units::<T, 3, 2, 2>,
-            ([4, _], _) => Self::units::<T, 4, 2, 2>,
-            ([5, _], _) => Self::units::<T, 5, 2, 2>,
-            ([6, _], _) => Self::units::<T, 6, 2, 2>,
-            _ => Self::units::<T, 7, 2, 2>,
-        };
         let [height, width] = self.target;
         let (size, step) = (height * width, self.dilation[0]);
-        let cut = Cut::new(y.len() / size, height.div_ceil(step), step * width, self.kernel[0]);
+        // What comes from memory is asked for by bands; only the usual kernels are compiled for it.
+        let staged =
+            self.kernel == [HELD; 2] && self.terms == 1 && step == 1 && caches::are_outgrown_by(size_of_val(y));
+        let whole = if staged { FEW_POSITIONS } else { POSITIONS };
+        let cut = Cut::new(y.len() / size, height.div_ceil(step), step * width, self.kernel[0], whole);
+        let room = if staged && cut.bands > 1 { cut.band * width } else { 0 };
+        let run = match (self.kernel, self.stride) {
+            ([3, HELD], 1) if room > 0 => Self::units::<T, 3, 1, HELD, true>,
+            ([3, HELD], _) if room > 0 => Self::units::<T, 3, 2, HELD, true>,
+            ([3, HELD], 1) => Self::units::<T, 3, 1, HELD, false>,
+            ([3, HELD], _) => Self::units::<T, 3, 2, HELD, false>,
+            ([1, _], 1) => Self::units::<T, 1, 1, 1, false>,
+            ([2, _], 1) => Self::units::<T, 2, 1, 1, false>,
+            ([3, _], 1) => Self::units::<T, 3, 1, 1, false>,
+            ([4, _], 1) => Self::units::<T, 4, 1, 1, false>,
+            ([5, _], 1) => Self::units::<T, 5, 1, 1, false>,
+            ([6, _], 1) => Self::units::<T, 6, 1, 1, false>,
+            (_, 1) => Self::units::<T, 7, 1, 1, false>,
+            ([1, _], _) => Self::units::<T, 1, 2, 2, false>,
+            ([2, _], _) => Self::units::<T, 2, 2, 2, false>,
+            ([3, _], _) => Self::units::<T, 3, 2, 2, false>,
+            ([4, _], _) => Self::units::<T, 4, 2, 2, false>,
+            ([5, _], _) => Self::units::<T, 5, 2, 2, false>,
+            ([6, _], _) => Self::units::<T, 6, 2, 2, false>,
+            _ => Self::units::<T, 7, 2, 2, false>,
+        };
         let target = SendPointer(y.as_mut_ptr());
         let set = cpu::instruction_set();
         cut.run(self.terms * self.kernel[0] * self.kernel[1] * size, |units| {
             // SAFETY: units write rows of their own; sizes were checked by the caller.
-            unsafe { run(self, set, &cut, x.as_ptr(), w.as_ptr(), target.at(0), units) };
+            unsafe { run(self, set, &cut, x.as_ptr(), w.as_ptr(), target.at(0), units, room) };
         });
     }
 
     /// Some units. Compiled by itself for each kind of kernel, as the tiles of products are.
-    unsafe fn units<T: Float, const K: usize, const S: usize, const G: usize>(
+    unsafe fn units<T: Float, const K: usize, const S: usize, const G: usize, const STAGED: bool>(
         &self,
         set: InstructionSet,
         cut: &Cut,
@@ -83,9 +95,16 @@ impl Planes {
         w: *const T,
         y: *mut T,
         units: Range<usize>,
+        room: usize,
     ) {
-        // SAFETY: the set is the chosen one; the rest is the caller's promise.
-        unsafe { T::dispatch(set, Units::<T, K, S, G> { planes: self, cut, x, w, y, units }) }
+        scratch::with(Purpose::Partial, room, |stage: &mut [T]| {
+            let stage = stage.as_mut_ptr();
+            // SAFETY: the set is the chosen one; the rest is the caller's promise.
+            unsafe { T::dispatch(set, Units::<T, K, S, G, STAGED> { planes: self, cut, x, w, y, units, stage }) }
+            if STAGED {
+                cpu::fence();
+            }
+        });
     }
 }
 
@@ -96,7 +115,8 @@ struct Strip {
     rows: Range<usize>,
     /// Steps whose rows of the source all exist and which complete a row.
     whole: Range<usize>,
-    /// To what the next unit reads and writes, which is asked for ahead where a strip goes across the lines of memory; or 0.
+    /// To what is asked for ahead where a strip goes across the lines of memory, or 0: of the next band what this strip reads and
+    /// writes, or, with a stage, lines from the first row on in the order of memory.
     ahead: [usize; 2],
     /// Whether the last lane is not used, so that two vectors of a row give three taps.
     narrow: bool,
@@ -105,7 +125,9 @@ struct Strip {
 }
 
 // SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float, const K: usize, const S: usize, const G: usize> Work<T> for Units<'_, T, K, S, G> {
+unsafe impl<T: Float, const K: usize, const S: usize, const G: usize, const STAGED: bool> Work<T>
+    for Units<'_, T, K, S, G, STAGED>
+{
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
         let Planes { target, dilation, terms, .. } = *self.planes;
@@ -122,7 +144,7 @@ unsafe impl<T: Float, const K: usize, const S: usize, const G: usize> Work<T> fo
     }
 }
 
-impl<T: Float, const K: usize, const S: usize, const G: usize> Units<'_, T, K, S, G> {
+impl<T: Float, const K: usize, const S: usize, const G: usize, const STAGED: bool> Units<'_, T, K, S, G, STAGED> {
     /// Sums that a row of the source takes part in; sum `j` is that of the row that began `j` steps ago.
     const SUMS: usize = K.div_ceil(S);
 
@@ -150,6 +172,9 @@ impl<T: Float, const K: usize, const S: usize, const G: usize> Units<'_, T, K, S
                 count: V::LANES.min(target[1] - column),
                 dilation: dilation[1],
             };
+            // Of what comes from memory, a strip asks for its part of the lines of the band after the next.
+            let part = if STAGED { ahead[0] + column * rows.len() * S * S } else { 0 };
+            let ahead = [ahead[0] + part, ahead[1]];
             let strip =
                 Strip { columns, first, rows: rows.clone(), whole: whole.clone(), ahead, narrow, add: term > 0 };
             let inside = columns.are_inside::<S>(kernel[1], V::LANES);
@@ -159,7 +184,10 @@ impl<T: Float, const K: usize, const S: usize, const G: usize> Units<'_, T, K, S
                 unsafe {
                     let x = self.x.add(from / share * source[0] * source[1]);
                     let w = self.w.add(from % kernels * K * kernel[1]);
-                    let y = self.y.add(plane * target[0] * target[1] + column);
+                    let y = match STAGED {
+                        true => self.stage.wrapping_sub(rows.start * target[1]).wrapping_add(column),
+                        false => self.y.add(plane * target[0] * target[1] + column),
+                    };
                     if inside {
                         self.strip::<V, false>(&strip, x, w, y);
                     } else {
@@ -168,6 +196,13 @@ impl<T: Float, const K: usize, const S: usize, const G: usize> Units<'_, T, K, S
                 }
             }
             column += V::LANES;
+        }
+        if STAGED {
+            // SAFETY: a band of one plane is complete, and its rows follow one another.
+            unsafe {
+                let to = self.y.add((planes.start * target[0] + rows.start) * target[1]);
+                Stream { from: self.stage.cast_const(), to, count: rows.len() * target[1] }.run::<V>();
+            }
         }
     }
 
@@ -191,8 +226,12 @@ impl<T: Float, const K: usize, const S: usize, const G: usize> Units<'_, T, K, S
             }
             let mut from = x.wrapping_offset(self.source_row(strip, strip.whole.start, 0) * source[1] as isize);
             let mut to = y.wrapping_add(self.target_row(strip, strip.whole.start) * target[1]);
+            let first = x.wrapping_offset(self.source_row(strip, strip.rows.start, 0) * source[1] as isize);
+            let mut following = Following { at: first.wrapping_add(strip.ahead[0]) };
             for _ in strip.whole.clone() {
-                if strip.ahead[0] > 0 {
+                if STAGED {
+                    following.ask::<V>(S * S, false);
+                } else if strip.ahead[0] > 0 {
                     cpu::prefetch_to_write(to.wrapping_add(strip.ahead[1]));
                     for r in 0..S {
                         let ahead = from.wrapping_add(r * source[1]).wrapping_offset(strip.columns.start);

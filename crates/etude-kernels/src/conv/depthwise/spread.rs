@@ -1,9 +1,11 @@
 //! The gradient of the input with stride 2: every position of `gy` is spread over the kernel's elements around it.
 
-use super::{Columns, Cut, shifted};
+use super::super::panels::Stream;
+use super::{Columns, Cut, POSITIONS, shifted};
 use crate::Float;
-use crate::cpu::{self, InstructionSet, Vector, Work};
-use crate::threads::SendPointer;
+use crate::cpu::{self, InstructionSet, Vector, Work, caches};
+use crate::matmul::scratch::{self, Purpose};
+use crate::threads::{SendPointer, threads};
 use std::ops::Range;
 
 /// `gx[p](i) = Σ_r Σ_t w[q](t) · gy[q]((i + padding − t) / 2)` with `q = p · terms + r`, where that is whole.
@@ -31,6 +33,8 @@ struct Units<'a, T, const K: usize, const N: usize, const P: usize> {
     w: *const T,
     gx: *mut T,
     units: Range<usize>,
+    /// Where the rows of a band are put together, to be written past the caches; or nowhere.
+    stage: Option<*mut T>,
 }
 
 impl Spread {
@@ -41,7 +45,10 @@ impl Spread {
         }
         let size = self.target[0] * self.target[1];
         let steps = self.steps();
-        let cut = Cut::new(gx.len() / size, steps.len(), 2 * self.target[1], self.side);
+        let cut = Cut::new(gx.len() / size, steps.len(), 2 * self.target[1], self.side, POSITIONS);
+        // Two threads fill memory's way as it is.
+        let staged = threads() == 1 && self.terms == 1 && cut.bands > 1 && caches::are_outgrown_by(size_of_val(gx));
+        let room = if staged { 2 * cut.band * self.target[1] } else { 0 };
         let run = match (self.side, self.padding[1] % 2) {
             (3, 0) => Self::units::<T, 3, 2, 0>,
             (3, _) => Self::units::<T, 3, 2, 1>,
@@ -54,7 +61,7 @@ impl Spread {
         let set = cpu::instruction_set();
         cut.run(self.terms * self.side * self.side * size / 4, |units| {
             // SAFETY: units write rows of their own; sizes were checked by the caller.
-            unsafe { run(self, set, &cut, gy.as_ptr(), w.as_ptr(), target.at(0), units) };
+            unsafe { run(self, set, &cut, gy.as_ptr(), w.as_ptr(), target.at(0), units, room) };
         });
     }
 
@@ -73,9 +80,16 @@ impl Spread {
         w: *const T,
         gx: *mut T,
         units: Range<usize>,
+        room: usize,
     ) {
-        // SAFETY: the set is the chosen one; the rest is the caller's promise.
-        unsafe { T::dispatch(set, Units::<T, K, N, P> { spread: self, cut, gy, w, gx, units }) }
+        scratch::with(Purpose::Partial, room, |stage: &mut [T]| {
+            let stage = (room > 0).then_some(stage.as_mut_ptr());
+            // SAFETY: the set is the chosen one; the rest is the caller's promise.
+            unsafe { T::dispatch(set, Units::<T, K, N, P> { spread: self, cut, gy, w, gx, units, stage }) }
+            if room > 0 {
+                cpu::fence();
+            }
+        });
     }
 }
 
@@ -88,6 +102,8 @@ unsafe impl<T: Float, const K: usize, const N: usize, const P: usize> Work<T> fo
         for unit in self.units.clone() {
             let (planes, steps) = self.cut.unit(unit);
             let steps = start + steps.start..start + steps.end;
+            let row = |step: usize| (2 * step).saturating_sub(padding[0] as usize).min(target[0]);
+            let (first, end) = (row(steps.start), row(steps.end));
             for term in 0..terms {
                 let mut column = 0;
                 while 2 * column < target[1] {
@@ -105,7 +121,11 @@ unsafe impl<T: Float, const K: usize, const N: usize, const P: usize> Work<T> fo
                         unsafe {
                             let gy = self.gy.add(from * source[0] * source[1]);
                             let w = self.w.add(from % kernels * K * K);
-                            let gx = self.gx.add(plane * target[0] * target[1] + 2 * column);
+                            let gx = match self.stage {
+                                Some(stage) => stage.wrapping_sub(first * target[1]),
+                                None => self.gx.add(plane * target[0] * target[1]),
+                            };
+                            let gx = gx.wrapping_add(2 * column);
                             if inside {
                                 self.strip::<V, false>(&columns, steps.clone(), gy, w, gx, count, term > 0);
                             } else {
@@ -114,6 +134,13 @@ unsafe impl<T: Float, const K: usize, const N: usize, const P: usize> Work<T> fo
                         }
                     }
                     column += V::LANES;
+                }
+            }
+            if let Some(stage) = self.stage {
+                // SAFETY: a band of one plane is complete, and its rows follow one another.
+                unsafe {
+                    let to = self.gx.add((planes.start * target[0] + first) * target[1]);
+                    Stream { from: stage, to, count: (end - first) * target[1] }.run::<V>();
                 }
             }
         }
@@ -172,7 +199,7 @@ impl<T: Float, const K: usize, const N: usize, const P: usize> Units<'_, T, K, N
                         }
                     }
                     let (low, high) = sums[P].interleave(sums[1 - P]);
-                    let to = gx.add(row as usize * target[1]);
+                    let to = gx.wrapping_add(row as usize * target[1]);
                     write::<T, V>(low, to, count, add);
                     if count > V::LANES {
                         write::<T, V>(high, to.add(V::LANES), count - V::LANES, add);

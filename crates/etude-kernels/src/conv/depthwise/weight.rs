@@ -4,14 +4,16 @@
 
 use super::super::ConvGeometry;
 use super::super::weight::sum_of_parts;
-use super::{Columns, Cut, shifted};
+use super::{Columns, Cut, Following, POSITIONS, shifted};
 use crate::Float;
-use crate::cpu::{self, InstructionSet, Vector, Work};
+use crate::cpu::{self, InstructionSet, TileShape, Vector, Work, caches};
 use crate::threads::SendPointer;
 use std::ops::Range;
 
 /// At least so many tasks, if there is work for them.
 const TASKS: usize = 16;
+/// Bytes of two units, both sides of each, that stay in the first-level cache.
+const NEAR: usize = 24 << 10;
 /// Multiply-adds a part of the batch should have.
 const PART: usize = 1 << 18;
 
@@ -30,21 +32,25 @@ pub(in super::super) fn gradient<T: Float>(g: &ConvGeometry, x: &[T], gy: &[T], 
 
 /// The sums of parts of `part` images, one after the other in `out`.
 fn all_parts<T: Float>(g: &ConvGeometry, part: usize, x: &[T], gy: &[T], out: &mut [T]) {
+    // What comes from memory is asked for in its order; only the usual kernels are compiled for it.
+    let in_order = caches::are_outgrown_by(size_of_val(x)) && g.output[2] > TileShape::of::<T>().lanes;
     let run = match ([g.kernel[1], g.kernel[2]], g.stride[2]) {
-        ([1, _], 1) => units::<T, 1, 1>,
-        ([2, _], 1) => units::<T, 2, 1>,
-        ([3, _], 1) => units::<T, 3, 1>,
-        ([4, _], 1) => units::<T, 4, 1>,
-        ([5, _], 1) => units::<T, 5, 1>,
-        ([6, _], 1) => units::<T, 6, 1>,
-        (_, 1) => units::<T, 7, 1>,
-        ([1, _], _) => units::<T, 1, 2>,
-        ([2, _], _) => units::<T, 2, 2>,
-        ([3, _], _) => units::<T, 3, 2>,
-        ([4, _], _) => units::<T, 4, 2>,
-        ([5, _], _) => units::<T, 5, 2>,
-        ([6, _], _) => units::<T, 6, 2>,
-        _ => units::<T, 7, 2>,
+        ([3, 3], 1) if in_order => units::<T, 3, 1, true>,
+        ([3, 3], _) if in_order => units::<T, 3, 2, true>,
+        ([1, _], 1) => units::<T, 1, 1, false>,
+        ([2, _], 1) => units::<T, 2, 1, false>,
+        ([3, _], 1) => units::<T, 3, 1, false>,
+        ([4, _], 1) => units::<T, 4, 1, false>,
+        ([5, _], 1) => units::<T, 5, 1, false>,
+        ([6, _], 1) => units::<T, 6, 1, false>,
+        (_, 1) => units::<T, 7, 1, false>,
+        ([1, _], _) => units::<T, 1, 2, false>,
+        ([2, _], _) => units::<T, 2, 2, false>,
+        ([3, _], _) => units::<T, 3, 2, false>,
+        ([4, _], _) => units::<T, 4, 2, false>,
+        ([5, _], _) => units::<T, 5, 2, false>,
+        ([6, _], _) => units::<T, 6, 2, false>,
+        _ => units::<T, 7, 2, false>,
     };
     let kernel = g.kernel[1] * g.kernel[2];
     let cut = Cut { planes: out.len() / kernel, group: 1, steps: 1, band: 1, bands: 1 };
@@ -57,7 +63,7 @@ fn all_parts<T: Float>(g: &ConvGeometry, part: usize, x: &[T], gy: &[T], out: &m
 }
 
 /// Some units, for kernels of `K` rows and stride `S`.
-unsafe fn units<T: Float, const K: usize, const S: usize>(
+unsafe fn units<T: Float, const K: usize, const S: usize, const IN_ORDER: bool>(
     set: InstructionSet,
     g: &ConvGeometry,
     part: usize,
@@ -67,11 +73,12 @@ unsafe fn units<T: Float, const K: usize, const S: usize>(
     units: Range<usize>,
 ) {
     // SAFETY: the set is the chosen one; the rest is the caller's promise.
-    unsafe { T::dispatch(set, Units::<T, K, S> { g, part, x, gy, out, units }) }
+    unsafe { T::dispatch(set, Units::<T, K, S, IN_ORDER> { g, part, x, gy, out, units }) }
 }
 
-/// Some kernels of some parts of the batch, of `K` rows and with stride `S`.
-struct Units<'a, T, const K: usize, const S: usize> {
+/// Some kernels of some parts of the batch, of `K` rows and with stride `S`; `IN_ORDER` says whether what is read later is asked for
+/// in the order of memory. Compiled apart: in one function with it, what a cache holds would take a tenth longer.
+struct Units<'a, T, const K: usize, const S: usize, const IN_ORDER: bool> {
     g: &'a ConvGeometry,
     part: usize,
     x: *const T,
@@ -81,7 +88,7 @@ struct Units<'a, T, const K: usize, const S: usize> {
 }
 
 // SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float, const K: usize, const S: usize> Work<T> for Units<'_, T, K, S> {
+unsafe impl<T: Float, const K: usize, const S: usize, const IN_ORDER: bool> Work<T> for Units<'_, T, K, S, IN_ORDER> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
         let taps = self.g.kernel[2];
@@ -108,7 +115,7 @@ unsafe impl<T: Float, const K: usize, const S: usize> Work<T> for Units<'_, T, K
     }
 }
 
-impl<T: Float, const K: usize, const S: usize> Units<'_, T, K, S> {
+impl<T: Float, const K: usize, const S: usize, const IN_ORDER: bool> Units<'_, T, K, S, IN_ORDER> {
     /// Columns `tap..tap + G` of a kernel, over some images.
     #[inline(always)]
     unsafe fn taps<V: Vector<T>, const G: usize>(&self, channel: usize, images: Range<usize>, tap: usize, out: *mut T) {
@@ -117,7 +124,8 @@ impl<T: Float, const K: usize, const S: usize> Units<'_, T, K, S> {
         let share = g.out_channels / g.groups;
         let step = g.dilation[1];
         let steps = target.div_ceil(step);
-        let cut = Cut::new(images.len(), steps, step * target_width, K);
+        let cut = Cut::new(images.len(), steps, step * target_width, K, POSITIONS);
+        let soon = 2 * cut.band * step * (source_width * S + target_width) * size_of::<T>() <= NEAR;
         // SAFETY: the caller's promise: these planes exist, and so do the rows of the kernel.
         unsafe {
             let mut totals = [[V::splat(T::ZERO); G]; K];
@@ -145,7 +153,11 @@ impl<T: Float, const K: usize, const S: usize> Units<'_, T, K, S> {
                             count: V::LANES.min(target_width - column),
                             dilation: g.dilation[2],
                         };
-                        let strip = Strip { columns, first, rows: rows.clone(), whole: whole.clone(), ahead };
+                        // Where lines come in order, a strip asks for its part of them.
+                        let part = if IN_ORDER { column * rows.len() } else { 0 };
+                        let ahead = [ahead[0] + part * S * S, ahead[1] + part];
+                        let strip =
+                            Strip { columns, column, first, rows: rows.clone(), whole: whole.clone(), ahead, soon };
                         let inside = columns.are_inside::<S>(G, V::LANES);
                         for image in chosen.clone() {
                             let plane = (images.start + image) * g.out_channels + channel;
@@ -209,13 +221,25 @@ impl<T: Float, const K: usize, const S: usize> Units<'_, T, K, S> {
             let row = (strip.first + step * strip.whole.start * S) as isize - g.padding[1] as isize;
             let mut from = x.wrapping_offset(row * g.input[2] as isize);
             let mut with = gy.wrapping_add((strip.first + step * strip.whole.start) * g.output[2]);
+            let first = (strip.first + step * strip.rows.start * S) as isize - g.padding[1] as isize;
+            let at = x.wrapping_offset(first * g.input[2] as isize).wrapping_add(strip.ahead[0]);
+            let mut following = Following { at };
+            let first = (strip.first + step * strip.rows.start) * g.output[2];
+            let mut following_gy = Following { at: gy.wrapping_sub(strip.column).wrapping_add(first + strip.ahead[1]) };
             for _ in strip.whole.clone() {
                 let next = if EDGE { V::load_part(with, columns.count) } else { V::load(with) };
                 held = shifted(held, next);
-                cpu::prefetch(with.wrapping_add(strip.ahead[1]));
+                if IN_ORDER {
+                    following.ask::<V>(S * S, strip.soon);
+                    following_gy.ask::<V>(1, strip.soon);
+                } else {
+                    cpu::prefetch(with.wrapping_add(strip.ahead[1]));
+                }
                 for r in 0..S {
-                    let ahead = from.wrapping_offset(columns.start).wrapping_add(strip.ahead[0]);
-                    (0..S).for_each(|i| cpu::prefetch(ahead.wrapping_add(i * V::LANES)));
+                    if !IN_ORDER {
+                        let ahead = from.wrapping_offset(columns.start).wrapping_add(strip.ahead[0]);
+                        (0..S).for_each(|i| cpu::prefetch(ahead.wrapping_add(i * V::LANES)));
+                    }
                     let taps: [V; G] = columns.read::<T, V, S, G, EDGE>(from, 0);
                     for j in 0..Self::HELD {
                         if r + S * j < K {
@@ -279,9 +303,13 @@ impl<T: Float, const K: usize, const S: usize> Units<'_, T, K, S> {
 /// which all rows of both sides exist.
 struct Strip {
     columns: Columns,
+    /// The first of them.
+    column: usize,
     first: usize,
     rows: Range<usize>,
     whole: Range<usize>,
-    /// To what is read next of `x` and of `gy`: it is asked for ahead, for the machine does not foresee it.
+    /// To what is asked for ahead of `x` and of `gy`, for the machine does not foresee it: what this strip reads next or, where it
+    /// comes from memory, lines from the first row on, in order; whether these are read before much else is.
     ahead: [usize; 2],
+    soon: bool,
 }
