@@ -8,7 +8,7 @@ use super::direct::{CORRELATED, Correlation, Fold};
 use super::image::{Layout, Runs};
 use super::transposed::TransposedPatches;
 use crate::Float;
-use crate::cpu::{self, TileShape};
+use crate::cpu::{self, TileShape, caches};
 use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
@@ -371,6 +371,8 @@ unsafe fn product<T: Float>(
     let depth = chunk.images * segment;
     let n = chunk.channels * cut.taps;
     let step = g.output.iter().product::<usize>() as isize;
+    // Lines that lie apart are many to ask for, and come by themselves soon enough if the last level has them.
+    let asks = g.stride[1] == 1 || g.kernel[1] > 1 || caches::are_outgrown_by(size_of_val(x));
     scratch::with(
         Purpose::Right,
         n.next_multiple_of(wide) * depth + TransposedPatches::<T>::room(),
@@ -386,7 +388,9 @@ unsafe fn product<T: Float>(
                         false => next.map(|next| next.gy_pieces(g, cut, gy, 0..cut.rows.min(ROW_BLOCK))),
                     };
                     let share = |row: usize, next: &Chunk| next.channels * row.min(cut.rows) / cut.rows;
-                    let right_side = next.map(|next| next.x_pieces(g, cut, x, share(row, next)..share(later, next)));
+                    let right_side = next
+                        .filter(|_| asks)
+                        .map(|next| next.x_pieces(g, cut, x, share(row, next)..share(later, next)));
                     let pieces = [left_side, right_side].map(|side| side.unwrap_or(Pieces::none()));
                     let mut ahead = Ahead::new(pieces, rows.div_ceil(tall) * n.div_ceil(wide));
                     for strip in (0..rows).step_by(tall) {
