@@ -5,7 +5,8 @@ use super::layout::{Form, Layout, MAX_AXES, Operand, contiguous};
 use super::prepare::{Kind, Node, Prepared};
 use super::{Input, Scalar, Source};
 use crate::Buffer;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// All that sizes, strides and offsets decide. Kept with the program for the next call, which mostly brings the same.
 pub(super) struct Resolved {
@@ -49,14 +50,20 @@ impl Key {
 
     fn fits(&self, kept: &[usize], reduced: &[usize], inputs: &[Input]) -> bool {
         let rank = kept.len() + reduced.len();
-        self.kept == kept
-            && self.reduced == reduced
+        same(&self.kept, kept)
+            && same(&self.reduced, reduced)
             && self.inputs.len() == inputs.len()
             && self.inputs.iter().zip(inputs).enumerate().all(|(number, (&(offset, output), input))| {
                 let strides = &self.strides[number * rank..(number + 1) * rank];
-                offset == input.offset && output == input.source.output() && strides == input.strides
+                offset == input.offset && output == input.source.output() && same(strides, input.strides)
             })
     }
+}
+
+/// Whether two short lists are the same. `==` would call `memcmp`, which with AVX-512 reads even an empty list under a mask,
+/// and where that list's address is no memory, as an empty vector's, takes two hundred cycles to find out.
+fn same<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 impl Source<'_> {
@@ -110,21 +117,50 @@ pub(super) enum Step {
     Reduce { number: usize, from: usize },
 }
 
-/// How many calls' decisions are kept: a tail's are for all rows, for whole blocks of them and for the last.
-const KEPT: usize = 3;
+/// What a program's calls decided.
+#[derive(Default)]
+pub(super) struct Decided {
+    /// By the first call, whose sizes mostly are every call's: found without a lock.
+    first: OnceLock<Resolved>,
+    /// By the last calls that were not like the first.
+    others: Mutex<Vec<Arc<Resolved>>>,
+}
+
+/// How many others are kept: beside all rows, a tail has whole blocks of them and the last.
+const KEPT: usize = 2;
+
+/// One of [`Decided`].
+pub(super) enum Decision<'a> {
+    First(&'a Resolved),
+    Other(Arc<Resolved>),
+}
+
+impl Deref for Decision<'_> {
+    type Target = Resolved;
+    fn deref(&self) -> &Resolved {
+        match self {
+            Decision::First(resolved) => resolved,
+            Decision::Other(resolved) => resolved,
+        }
+    }
+}
 
 impl Prepared {
     /// What was decided for a call like this, now or earlier.
-    pub(super) fn resolve(&self, kept: &[usize], reduced: &[usize], inputs: &[Input]) -> Arc<Resolved> {
-        let mut last = self.last.lock().unwrap_or_else(|poison| poison.into_inner());
-        if let Some(resolved) = last.iter().find(|resolved| resolved.key.fits(kept, reduced, inputs)) {
-            return resolved.clone();
+    pub(super) fn resolve(&self, kept: &[usize], reduced: &[usize], inputs: &[Input]) -> Decision<'_> {
+        let first = self.decided.first.get_or_init(|| Resolved::new(self, kept, reduced, inputs));
+        if first.key.fits(kept, reduced, inputs) {
+            return Decision::First(first);
         }
-        if last.len() == KEPT {
-            last.remove(0);
+        let mut others = self.decided.others.lock().unwrap_or_else(|poison| poison.into_inner());
+        if let Some(resolved) = others.iter().find(|resolved| resolved.key.fits(kept, reduced, inputs)) {
+            return Decision::Other(resolved.clone());
         }
-        last.push(Arc::new(Resolved::new(self, kept, reduced, inputs)));
-        last[last.len() - 1].clone()
+        if others.len() == KEPT {
+            others.remove(0);
+        }
+        others.push(Arc::new(Resolved::new(self, kept, reduced, inputs)));
+        Decision::Other(others[others.len() - 1].clone())
     }
 }
 

@@ -4,12 +4,12 @@ use super::adam::{self, Adam};
 use super::fused::fused_kernels;
 use super::kernels::Kernels;
 use super::layout::tile_size;
-use super::plan::Resolved;
+use super::plan::Decided;
 use super::reduce::{Reduction, reduction};
 use super::table::{binary_cost, binary_kernels, cast_kernels, select_kernels, unary_cost, unary_kernels};
 use super::{BinaryOp, Instruction, Program, Register};
 use crate::DType;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Registers a program may use.
 pub const MAX_REGISTERS: usize = 64;
@@ -49,8 +49,8 @@ pub struct Prepared {
     pub(super) largest: usize,
     /// How many scalars a call must bring.
     pub(super) scalars: usize,
-    /// What the last calls decided.
-    pub(super) last: Arc<Mutex<Vec<Arc<Resolved>>>>,
+    /// What calls decided.
+    pub(super) decided: Arc<Decided>,
     /// Whether each output is a reduction.
     pub(super) folded: Vec<bool>,
     /// Simple instructions an element costs, roughly.
@@ -171,7 +171,7 @@ impl Program {
         Ok(Prepared {
             folded,
             scalars,
-            last: Arc::default(),
+            decided: Arc::default(),
             cost: costs.sum::<usize>().max(1),
             tile: tile_size(slots + loads + self.outputs.len(), largest),
             largest: largest.size(),

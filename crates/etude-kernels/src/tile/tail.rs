@@ -1,10 +1,9 @@
 //! A program that runs on blocks of rows as soon as a kernel has made them, while they are in its cache.
 
-use super::plan::{Plan, Resolved};
+use super::plan::{Decision, Plan};
 use super::prepare::Prepared;
 use super::{Input, Scalar};
 use crate::Buffer;
-use std::sync::Arc;
 
 /// An elementwise program over `[rows, columns]` whose one output stands where a kernel's output does. Inputs that stand in
 /// for output 0 are what the kernel made.
@@ -25,7 +24,7 @@ pub(crate) struct Blocks<'a> {
     /// The address of each operand's first element, and how many bytes a row is long.
     bases: Vec<(*mut u8, isize)>,
     /// For whole blocks, and for the last one.
-    resolved: [Arc<Resolved>; 2],
+    resolved: [Decision<'a>; 2],
 }
 
 // SAFETY: the pointers are to operands that outlive the call; blocks are disjoint parts of the output, and the inputs are
