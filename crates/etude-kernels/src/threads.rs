@@ -215,7 +215,9 @@ impl Pool {
             #[cfg(test)]
             forced: crate::cpu::forced::get(),
         });
-        let (number, asleep) = {
+        // The job before stays on the board, where there is nothing left to claim of it: to take it off would cost another
+        // look at memory that a worker has just written.
+        let (number, asleep, before) = {
             let mut state = lock(&self.state);
             while state.workers + 1 < threads {
                 let id = state.workers;
@@ -225,21 +227,21 @@ impl Pool {
                 }
                 state.workers += 1;
             }
-            state.job = Some(job.clone());
+            let before = state.job.replace(job.clone());
             state.posted += 1;
-            (state.posted, state.asleep)
+            (state.posted, state.asleep, before)
         };
         self.announced.store(number, Ordering::Release);
         if asleep > 0 {
             self.wake.notify_all();
         }
         job.work(0);
+        drop(before);
         let mut spins = 0;
         while job.left.load(Ordering::Acquire) > 0 {
             spins += 1;
             if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        lock(&self.state).job = None;
         if job.panicked.load(Ordering::Relaxed)
             && let Some(payload) = lock(&job.payload).take()
         {
