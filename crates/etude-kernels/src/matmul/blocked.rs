@@ -6,7 +6,7 @@ use super::kernel::Strip;
 use super::scratch::{self, Purpose};
 use super::{Product, pack};
 use crate::Float;
-use crate::cpu::{TileShape, caches};
+use crate::cpu::{self, TileShape, Vector, Work, caches};
 use crate::threads::{SendPointer, parallel, threads};
 
 /// Depth of a panel: a strip of it (64 KiB with AVX-512, 32 with AVX2) comes from the second-level cache at most, and the
@@ -68,6 +68,71 @@ impl Depth {
 /// # Safety
 /// As for [`super::product`].
 pub(super) unsafe fn product<T: Float>(p: Product<T>) {
+    if fits_turned(&p) {
+        scratch::with(Purpose::Image, p.m * p.n, |turned: &mut [T]| {
+            let (out, row) = (SendPointer(turned.as_mut_ptr()), p.m);
+            // SAFETY: the caller's promise; there is room for the output turned, which then is complete.
+            unsafe {
+                upright(Product { out: out.0, out_row: row, ..p.turned() });
+                let (base, rows) =
+                    (SendPointer(p.out), SUMMED.div_ceil(p.n).next_multiple_of(TileShape::of::<T>().lanes));
+                parallel(p.m.div_ceil(rows), |task| {
+                    let (first, rows) = (task * rows, rows.min(p.m - task * rows));
+                    let (from, to) = (out.at(first).cast_const(), base.at(first * p.out_row));
+                    cpu::run(Turn { rows, columns: p.n, from, from_row: row, to, to_row: p.out_row });
+                });
+            }
+        });
+        return;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { upright(p) }
+}
+
+/// Whether the product is rather made as `outᵀ = bᵀ · aᵀ` and its output turned: its few columns fill the rows of tiles so
+/// much better than their columns, and both sides are packed anyway. The bits are the same either way.
+fn fits_turned<T: Float>(p: &Product<T>) -> bool {
+    let TileShape { rows: tall, lanes, .. } = TileShape::of::<T>();
+    let filled = 10 * p.n.next_multiple_of(tall) <= 9 * p.n.next_multiple_of(lanes);
+    filled && p.n <= TASK_ROWS && p.m >= 4 * p.n && p.a_column == 1 && p.b_row == 1 && !in_place(p)
+}
+
+/// `to[i, j] = from[j, i]`.
+struct Turn<T> {
+    rows: usize,
+    columns: usize,
+    from: *const T,
+    from_row: usize,
+    to: *mut T,
+    to_row: usize,
+}
+
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for Turn<T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let Turn { rows, columns, from, from_row, to, to_row } = self;
+        let whole = columns / V::LANES * V::LANES;
+        // SAFETY: blocks and single elements lie inside both sides.
+        unsafe {
+            for i in (0..rows).step_by(V::LANES) {
+                let count = V::LANES.min(rows - i);
+                let done = if count == V::LANES { whole } else { 0 };
+                for j in (0..done).step_by(V::LANES) {
+                    V::transpose(|line| from.add((j + line) * from_row + i), to.add(i * to_row + j), to_row);
+                }
+                for j in done..columns {
+                    for i in i..i + count {
+                        *to.add(i * to_row + j) = *from.add(j * from_row + i);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The product as it is.
+unsafe fn upright<T: Float>(p: Product<T>) {
     let width = (PACKED / p.k).max(PACKED_COLUMNS).next_multiple_of(TileShape::of::<T>().columns);
     let mut first = 0;
     while first < p.n {

@@ -133,6 +133,8 @@ fn thin_and_large_products() {
         check::<f64>(1, m, k, n, Layout::Plain, Layout::Transposed);
     }
     check::<f32>(1, 97, 520, 1061, Layout::Plain, Layout::Plain);
+    // Turned.
+    check::<f32>(1, 137, 1024, 33, Layout::Plain, Layout::Transposed);
     check::<f32>(1, 30, 1100, 4001, Layout::Transposed, Layout::Plain);
 }
 
