@@ -1,10 +1,10 @@
 //! The way back: the gradients of queries, keys and values.
 
-use super::tile::{Product, Right, Tile, cut, exponentials, packed};
+use super::tile::{Product, Right, Tile, Triangle, clear_behind, cut, packed};
 use super::{Attention, AttentionGradients, AttentionSizes, Heads, KEYS, QUERIES};
 use crate::Float;
 use crate::cpu::{self, TileShape, Vector, Work};
-use crate::lanes::{self, Dot};
+use crate::lanes::{self, Pass, Sums};
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel};
 use std::ops::Range;
@@ -123,11 +123,11 @@ impl<T: Float> Job<'_, T> {
         let all = keys.clone();
         let keys = keys.start..keys.end.min(self.what.reach(queries.end));
         let nothing = queries.is_empty() || keys.is_empty();
-        // What every block of queries adds to is written by the first, unless the causal rule leaves out some of it.
-        let cleared = nothing || self.what.causal;
-        if of_keys && cleared {
-            clear(all.clone(), &gk, width);
-            clear(all, &gv, values);
+        if of_keys {
+            // What no query may look at.
+            let behind = if nothing { all } else { keys.end..all.end };
+            clear(behind.clone(), &gk, width);
+            clear(behind, &gv, values);
         }
         if nothing {
             if of_queries {
@@ -178,6 +178,8 @@ impl<T: Float> Job<'_, T> {
             for first_key in (0..columns).step_by(KEYS) {
                 let count = KEYS.min(columns - first_key);
                 let keys_here = keys.start + first_key..keys.start + first_key + count;
+                // The first block of queries that may look at a key writes the key's sums, the others add to them.
+                let mut written = keys_here.start;
                 for start in (0..rows).step_by(QUERIES) {
                     let rows_here = QUERIES.min(rows - start);
                     let queries_here = queries.start + start..queries.start + start + rows_here;
@@ -190,32 +192,47 @@ impl<T: Float> Job<'_, T> {
                     let count = keys_here.len();
                     let (q, g) = (q.wrapping_offset(start as isize * q_row), g.wrapping_offset(start as isize * g_row));
                     let (weights, slopes) = (weights.as_mut_ptr(), slopes.as_mut_ptr());
-                    let product = |rows, depth, columns| Product { rows, depth, columns };
+                    let tile = Tile::new(self.what, b, h, queries_here.clone(), keys_here.clone());
+                    let shift = tile.shift();
+                    let product = |rows, depth, columns, triangle: fn(isize) -> Triangle, shift: isize| {
+                        let triangle = if self.what.causal { triangle(shift) } else { Triangle::Whole };
+                        Product { rows, depth, columns, triangle }
+                    };
                     let ld = KEYS as isize;
                     // SAFETY: tiles have room for a block; rows of the outputs that are written belong to this task alone.
                     unsafe {
                         let right = turned_keys.column(first_key);
-                        product(rows_here, width, count).run(q, q_row, q_step, right, weights, KEYS, false);
+                        let scores = product(rows_here, width, count, Triangle::Columns, shift);
+                        scores.run(q, q_row, q_step, right, weights, KEYS, false);
                         let right = turned_values.column(first_key);
-                        product(rows_here, values, count).run(g, g_row, g_step, right, slopes, KEYS, false);
+                        let scores = product(rows_here, values, count, Triangle::Columns, shift);
+                        scores.run(g, g_row, g_step, right, slopes, KEYS, false);
                         cpu::run(Slopes {
-                            tile: Tile::new(self.what, b, h, queries_here.clone(), keys_here.clone()),
+                            tile,
                             weights,
                             slopes,
                             log_sums: &self.log_sums[(b * heads + h) * all_queries + queries_here.start..][..rows_here],
                             along: (!whole).then(|| &along[start..start + rows_here]),
                         });
-                        if of_keys {
-                            let (add, to, line) = (cleared || start > 0, gv(keys_here.start), self.targets[2].line);
-                            product(count, rows_here, values).run(weights, 1, ld, g_right.line(start), to, line, add);
-                            let (to, line) = (gk(keys_here.start), self.targets[1].line);
-                            let right = queries_right.line(start);
-                            product(count, rows_here, width).run(slopes, 1, ld, right, to, line, add);
+                        for (part, add) in [(keys_here.start..written, true), (written..keys_here.end, false)] {
+                            if !of_keys || part.is_empty() {
+                                continue;
+                            }
+                            let first = part.start - keys_here.start;
+                            let sums = |columns| {
+                                product(part.len(), rows_here, columns, Triangle::Start, shift - first as isize)
+                            };
+                            let (right, to, line) = (g_right.line(start), gv(part.start), self.targets[2].line);
+                            sums(values).run(weights.add(first), 1, ld, right, to, line, add);
+                            let (right, to, line) = (queries_right.line(start), gk(part.start), self.targets[1].line);
+                            sums(width).run(slopes.add(first), 1, ld, right, to, line, add);
                         }
+                        written = keys_here.end;
                         if of_queries {
                             let (to, line) = (gq(queries_here.start), self.targets[0].line);
                             let right = keys_right.line(first_key);
-                            product(rows_here, count, width).run(slopes, ld, 1, right, to, line, first_key > 0);
+                            let sums = product(rows_here, count, width, Triangle::End, shift);
+                            sums.run(slopes, ld, 1, right, to, line, first_key > 0);
                         }
                     }
                 }
@@ -239,26 +256,86 @@ struct Slopes<'a, T> {
 unsafe impl<T: Float> Work<T> for Slopes<'_, T> {
     #[inline(always)]
     unsafe fn run<V: Vector<T>>(self) {
-        let keys = self.tile.keys.len();
+        let (keys, scale) = (self.tile.keys.len(), self.tile.scale);
         for row in 0..self.tile.queries.len() {
             // SAFETY: the row lies inside both tiles, whose rows are whole blocks; the mask covers the tile.
             unsafe {
                 let (weights, slopes) = (self.weights.add(row * KEYS), self.slopes.add(row * KEYS));
-                let limit = self.tile.scores(weights, row);
-                exponentials::<T, V>(weights, limit, self.log_sums[row], keys);
-                let along = match self.along {
-                    Some(along) => along[row],
-                    None => lanes::sums::<T, V, 1>(limit, Dot(slopes, weights))[0],
-                };
-                let (along, scale) = (V::splat(along), V::splat(self.tile.scale));
-                for at in (0..limit).step_by(V::LANES) {
-                    // What stands behind the keys, in the last vector, is nobody's.
-                    let slope = V::load(slopes.add(at)).sub(along).mul(scale);
-                    V::load(weights.add(at)).mul(slope).store(slopes.add(at));
+                let (limit, factor) = self.tile.scores(weights, row);
+                let weigh = Weigh { weights, slopes, factor, log_sum: self.log_sums[row] };
+                match self.along {
+                    Some(along) => lanes::pass::<T, V>(
+                        limit,
+                        Slope { weigh: Some(weigh), weights, slopes, scale, along: along[row] },
+                    ),
+                    None => {
+                        let [along] = lanes::sums::<T, V, 1>(limit, weigh);
+                        lanes::pass::<T, V>(limit, Slope { weigh: None, weights, slopes, scale, along });
+                    }
                 }
-                // The gradients of keys that this query may not look at.
-                (limit..keys).for_each(|key| *slopes.add(key) = T::ZERO);
+                clear_behind::<T, V>(weights, limit, keys);
+                clear_behind::<T, V>(slopes, limit, keys);
             }
+        }
+    }
+}
+
+/// Scores become weights, and `Σ p·g` is summed.
+#[derive(Clone, Copy)]
+struct Weigh<T> {
+    weights: *mut T,
+    slopes: *const T,
+    factor: T,
+    log_sum: T,
+}
+
+impl<T: Float> Weigh<T> {
+    /// The weights `at..at + lanes`, written.
+    #[inline(always)]
+    unsafe fn weights<V: Vector<T>>(&self, at: usize, lanes: usize) -> V {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = self.weights.add(at);
+            let score = lanes::read::<T, V>(to, lanes).mul(V::splat(self.factor));
+            let power = score.sub(V::splat(self.log_sum)).exp();
+            lanes::write(power, to, lanes);
+            power
+        }
+    }
+}
+
+impl<T: Float> Sums<T, 1> for Weigh<T> {
+    #[inline(always)]
+    unsafe fn add<V: Vector<T>>(&self, sums: &mut [V; 1], at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weights = lanes::some_of(self.weights::<V>(at, lanes), lanes);
+            sums[0] = lanes::read::<T, V>(self.slopes.add(at), lanes).mul_add(weights, sums[0]);
+        }
+    }
+}
+
+/// The gradients of weights become those of products; with `weigh`, scores become weights before.
+struct Slope<T> {
+    weigh: Option<Weigh<T>>,
+    weights: *const T,
+    slopes: *mut T,
+    scale: T,
+    along: T,
+}
+
+impl<T: Float> Pass<T> for Slope<T> {
+    #[inline(always)]
+    unsafe fn elements<V: Vector<T>>(&self, at: usize, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weights = match self.weigh {
+                Some(weigh) => weigh.weights::<V>(at, lanes),
+                None => lanes::read(self.weights.add(at), lanes),
+            };
+            let to = self.slopes.add(at);
+            let slope = lanes::read::<T, V>(to, lanes).sub(V::splat(self.along)).mul(V::splat(self.scale));
+            lanes::write(weights.mul(slope), to, lanes);
         }
     }
 }

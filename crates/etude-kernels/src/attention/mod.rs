@@ -4,7 +4,7 @@
 //! run along, and what was summed before is scaled when a larger score comes (Milakov and Gimelshein, 2018; Dao et al.,
 //! 2022). What the way back needs beside the output is the logarithm of that sum for each row, from which each tile's
 //! weights are computed again. The bits do not depend on how queries are cut into tasks: a row meets the keys in
-//! blocks of `KEYS`, and forbidden ones add an exact 0.
+//! blocks of `KEYS`, and forbidden ones add an exact 0, or are left out where a whole tile of rows may not look at them.
 
 mod backward;
 mod forward;

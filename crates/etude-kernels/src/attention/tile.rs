@@ -3,7 +3,6 @@
 use super::Attention;
 use crate::Float;
 use crate::cpu::{TileShape, Vector, caches};
-use crate::lanes::{self, Powers};
 use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use std::ops::Range;
@@ -84,11 +83,27 @@ impl<T: Float> Right<T> {
     }
 }
 
+/// What the causal rule leaves of a product. Key j of a block may be looked at by the rows (queries) from j − `.0` on.
+#[derive(Clone, Copy)]
+pub(super) enum Triangle {
+    /// All of it.
+    Whole,
+    /// Queries times keys: the last columns of the first rows are left out.
+    Columns(isize),
+    /// Weights times keys or values: the depth of a row ends with its last key.
+    End(isize),
+    /// Weights, turned, times queries: the depth of a key begins with its first query.
+    Start(isize),
+}
+
 /// Sizes of a product `c[rows, columns] (+)= a[rows, depth] · b[depth, columns]`.
 pub(super) struct Product {
     pub(super) rows: usize,
     pub(super) depth: usize,
     pub(super) columns: usize,
+    /// What is left out, tile by tile: of columns that a tile of rows needs none of, nothing is written, and of the
+    /// depth only what is an exact 0.
+    pub(super) triangle: Triangle,
 }
 
 impl Product {
@@ -104,14 +119,46 @@ impl Product {
         c_row: usize,
         add: bool,
     ) {
-        let Product { rows, depth, columns } = *self;
-        let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+        let Product { rows, depth, .. } = *self;
+        let TileShape { rows: tall, columns: wide, lanes } = TileShape::of::<T>();
         let (a_strip, b_step) = (tall as isize * a_row, right.step);
-        for first in (0..columns).step_by(wide) {
-            let (b, c) = (right.column(first).data, c.wrapping_add(first));
-            let columns = wide.min(columns - first);
-            // SAFETY: the caller's promise.
-            unsafe { Strip { rows, depth, columns, a, a_row, a_strip, a_step, b, b_step, c, c_row, add }.compute() };
+        // Dealt evenly, as a strip deals the rows of its tiles.
+        let step = if self.is_whole() { rows } else { rows.div_ceil(rows.div_ceil(tall)) };
+        for first in (0..self.columns).step_by(wide) {
+            for row in (0..rows).step_by(step.max(1)) {
+                let rows = step.min(rows - row);
+                let (mut columns, mut part) = (wide.min(self.columns - first), 0..depth);
+                let seen = |shift: isize| (row + rows).saturating_add_signed(shift);
+                match self.triangle {
+                    Triangle::Whole => {}
+                    Triangle::Columns(shift) => {
+                        // Whole vectors are written faster than parts.
+                        columns = columns.min(seen(shift).saturating_sub(first).next_multiple_of(lanes));
+                    }
+                    Triangle::End(shift) => part.end = depth.min(seen(shift)),
+                    Triangle::Start(shift) => part.start = depth.min(row.saturating_add_signed(-shift)),
+                }
+                if columns == 0 {
+                    continue;
+                }
+                let depth = part.len();
+                let a = a.wrapping_offset(row as isize * a_row + part.start as isize * a_step);
+                let (b, c) = (right.column(first).line(part.start).data, c.wrapping_add(row * c_row + first));
+                // SAFETY: the caller's promise.
+                unsafe {
+                    Strip { rows, depth, columns, a, a_row, a_strip, a_step, b, b_step, c, c_row, add }.compute()
+                };
+            }
+        }
+    }
+
+    /// Whether nothing is left out.
+    fn is_whole(&self) -> bool {
+        match self.triangle {
+            Triangle::Whole => true,
+            Triangle::Columns(shift) => self.columns as isize <= shift + 1,
+            Triangle::End(shift) => self.depth as isize <= shift + 1,
+            Triangle::Start(shift) => self.rows as isize <= shift + 1,
         }
     }
 }
@@ -148,14 +195,17 @@ impl<T: Float> Tile<T> {
         (self.queries.start + row + 1).saturating_sub(self.keys.start).min(self.keys.len())
     }
 
-    /// Makes the products of row `row` scores, scaled and masked, and returns how many keys the row may look at by the
-    /// causal rule; what stands behind them stays.
+    /// Makes the products of row `row` scores, scaled and masked, but for a factor. Returns how many keys the row may look
+    /// at by the causal rule, behind which everything stays, and the factor, which is more than 0.
     ///
     /// # Safety
     /// `line` must hold the tile's keys, and the mask's elements of this row and of these keys must be there.
     #[inline(always)]
-    pub(super) unsafe fn scores(&self, line: *mut T, row: usize) -> usize {
+    pub(super) unsafe fn scores(&self, line: *mut T, row: usize) -> (usize, T) {
         let limit = self.limit(row);
+        if let (HeadMask::None, true) = (self.mask, self.scale > T::ZERO) {
+            return (limit, self.scale);
+        }
         // SAFETY: the caller's promise; there are no more than the tile's keys.
         let line = unsafe { std::slice::from_raw_parts_mut(line, limit) };
         line.iter_mut().for_each(|score| *score = *score * self.scale);
@@ -175,21 +225,24 @@ impl<T: Float> Tile<T> {
                 }
             }
         }
-        limit
+        (limit, T::ONE)
+    }
+
+    /// How far a tile's rows lie behind its keys, for [`Triangle`].
+    pub(super) fn shift(&self) -> isize {
+        self.queries.start as isize - self.keys.start as isize
     }
 }
 
-/// Scores of the keys before `limit` become `exp(score − shift)`, those of the others up to `keys` become 0. Returns the sum.
+/// Numbers behind `limit` become 0, as far as a tile of rows may read them for its other rows' sake, `keys` at most.
 ///
 /// # Safety
-/// `line` must hold so many keys, and `limit` be no more; the machine must have `V`.
+/// `line` must hold so many keys; the machine must have `V`.
 #[inline(always)]
-pub(super) unsafe fn exponentials<T: Float, V: Vector<T>>(line: *mut T, limit: usize, shift: T, keys: usize) -> T {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let powers = Powers { x: line.cast_const(), shift, to: Some(line) };
-        let [sum] = lanes::sums::<T, V, 1>(limit, powers);
-        std::slice::from_raw_parts_mut(line.add(limit), keys - limit).fill(T::ZERO);
-        sum
+pub(super) unsafe fn clear_behind<T: Float, V: Vector<T>>(line: *mut T, limit: usize, keys: usize) {
+    let end = keys.min(limit + V::ROWS);
+    for at in (limit..end).step_by(V::LANES) {
+        // SAFETY: the caller's promise.
+        unsafe { V::splat(T::ZERO).store_part(line.add(at), V::LANES.min(end - at)) };
     }
 }
