@@ -41,8 +41,23 @@ pub struct Floats<T: 'static> {
         fn(usize, usize, usize, f64, &[T], &[T], &[T], Option<&[T]>, &[T], &mut [T], &mut [T], &mut [T]),
     pub(crate) recurrent_lstm_forward:
         fn(usize, usize, usize, bool, &[T], &[T], &[T], &[T], &mut [T], &mut [T], &mut [T]),
-    pub(crate) recurrent_lstm_backward:
-        fn(usize, usize, usize, bool, &[T], &[T], &[T], &[T], &[T], &[T], &[T], &[T], &mut [T], &mut [T], &mut [T]),
+    pub(crate) recurrent_lstm_backward: fn(
+        usize,
+        usize,
+        usize,
+        bool,
+        &[T],
+        &[T],
+        &[T],
+        &[T],
+        &[T],
+        &[T],
+        &[T],
+        &[T],
+        &mut [T],
+        Option<&mut [T]>,
+        &mut [T],
+    ),
     pub(crate) recurrent_gru_forward: fn(usize, usize, usize, bool, &[T], &[T], &[T], &[T], &mut [T], &mut [T]),
     pub(crate) recurrent_gru_backward:
         fn(usize, usize, usize, bool, &[T], &[T], &[T], &[T], &[T], &mut [T], &mut [T], &mut [T]),

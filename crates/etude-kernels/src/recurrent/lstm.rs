@@ -139,7 +139,8 @@ impl<T: Float> Forward<'_, T> {
 /// The gradients of [`lstm_forward`], from what it was given and gave.
 ///
 /// `gh[T, B, H]` is the gradient into every h (of the last state too), `gc_last[B, H]` that into the last c. Gives the
-/// gradients before the activations, `g_x_gates[T, B, 4H]`, which are those of x_gates, and `gh0`, `gc0` `[B, H]`. The
+/// gradients before the activations, `g_x_gates[T, B, 4H]`, which are those of x_gates, `gc0` and, if it is asked for, `gh0`,
+/// `[B, H]`. The
 /// gradient of w_hh is the product of g_x_gates, transposed, with the states before each step, made outside.
 pub fn lstm_backward<T: Float>(
     steps: usize,
@@ -155,7 +156,7 @@ pub fn lstm_backward<T: Float>(
     gh: &[T],
     gc_last: &[T],
     g_x_gates: &mut [T],
-    gh0: &mut [T],
+    gh0: Option<&mut [T]>,
     gc0: &mut [T],
 ) {
     (T::floats().recurrent_lstm_backward)(
@@ -178,21 +179,24 @@ pub(crate) fn lstm_backward_body<T: Float>(
     gh: &[T],
     gc_last: &[T],
     g_x_gates: &mut [T],
-    gh0: &mut [T],
+    gh0: Option<&mut [T]>,
     gc0: &mut [T],
 ) {
     let state = batch * hidden;
     assert!(gates.len() == 4 * steps * state && g_x_gates.len() == gates.len(), "gates are [T, B, 4H]");
     assert!([h, c, gh].iter().all(|s| s.len() == steps * state), "h, c and gh are [T, B, H]");
-    assert!([h0, c0, gc_last, gh0, gc0].iter().all(|s| s.len() == state), "h0, c0 and their gradients are [B, H]");
+    assert!(gh0.as_ref().is_none_or(|gh0| gh0.len() == state), "the gradient of h0 is [B, H]");
+    assert!([h0, c0, gc_last, gc0].iter().all(|s| s.len() == state), "h0, c0 and their gradients are [B, H]");
     assert_eq!(w_hh.len(), 4 * hidden * hidden, "w_hh is [4H, H]");
     let depth = 4 * hidden;
     let weights = Panels::of_columns(w_hh, hidden, depth);
     let order = Order { steps, reverse };
     // gc0 carries the gradient into c from step to step.
     gc0.copy_from_slice(gc_last);
-    let [g_gates, gh0, carry] = [g_x_gates, gh0, gc0].map(|out| SendPointer(out.as_mut_ptr()));
-    run_steps(steps + 1, batch, hidden, 4, |back, rows, units| {
+    let [g_gates, carry] = [g_x_gates, gc0].map(|out| SendPointer(out.as_mut_ptr()));
+    let gh0 = gh0.map(|out| SendPointer(out.as_mut_ptr()));
+    // One step more gives h0's gradient.
+    run_steps(steps + usize::from(gh0.is_some()), batch, hidden, 4, |back, rows, units| {
         let (count, width) = (rows.len(), units.len());
         with_products(1, count, width, |from_later, stride| {
             if back > 0 {
@@ -223,9 +227,9 @@ pub(crate) fn lstm_backward_body<T: Float>(
             }
             for (row, b) in rows.enumerate() {
                 let (place, from_later) = (b * hidden + units.start, &from_later[row * stride..][..width]);
-                if back == steps {
+                if let (true, Some(gh0)) = (back == steps, &gh0) {
                     // SAFETY: these units of this row belong to this task alone.
-                    unsafe { part(&gh0, place, width) }.copy_from_slice(from_later);
+                    unsafe { part(gh0, place, width) }.copy_from_slice(from_later);
                     continue;
                 }
                 let step = steps - 1 - back;

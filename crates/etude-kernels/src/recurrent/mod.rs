@@ -58,10 +58,11 @@ impl<T: Float> Weights<'_, T> {
     }
 
     /// `out[row, j] = h[row]·w[gate·H + units.start + j]` for `rows` states; `out` has `stride` elements a row, of which
-    /// whole blocks are written.
+    /// whole blocks are written. States of zeros, with which most sequences begin, multiply no packed weights.
     fn multiply(&self, h: &[T], rows: usize, gate: usize, units: Range<usize>, out: &mut [T], stride: usize) {
         let hidden = h.len() / rows;
         match self {
+            Weights::Packed(_) if h.iter().all(|&value| value == T::ZERO) => out.fill(T::ZERO),
             Weights::Packed(panels) => panels.multiply(h, rows, gate, units, out, stride),
             Weights::Plain(w) => {
                 let w = &w[(gate * hidden + units.start) * hidden..][..units.len() * hidden];

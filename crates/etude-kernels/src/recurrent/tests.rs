@@ -123,7 +123,17 @@ impl Inputs {
         let [w, h0, c0, gh, gc_last] = [&self.w[..], &self.h0, self.c0(), gh, gc_last].map(cast::<T>);
         let mut out = [gates.len(), h0.len(), h0.len()].map(|n| vec![T::ONE; n]);
         let [gx, gh0, gc0] = &mut out;
-        lstm_backward(steps, batch, hidden, self.reverse, &w, &h0, &c0, &h, &c, &gates, &gh, &gc_last, gx, gh0, gc0);
+        let back = |gx: &mut [T], gh0: Option<&mut [T]>, gc0: &mut [T]| {
+            lstm_backward(steps, batch, hidden, self.reverse, &w, &h0, &c0, &h, &c, &gates, &gh, &gc_last, gx, gh0, gc0)
+        };
+        back(gx, Some(gh0), gc0);
+        let mut others = [gx.clone(), gc0.clone()];
+        let [gx_alone, gc0_alone] = &mut others;
+        back(gx_alone, None, gc0_alone);
+        assert!(
+            gx == gx_alone && gc0 == gc0_alone,
+            "the other gradients are the same where that of h0 is not asked for"
+        );
         out
     }
 
@@ -277,6 +287,18 @@ fn gradients_in_f32_follow_those_in_f64() {
             let got = on_any_threads(|| inputs.gru_gradients::<f32>(&gh).concat());
             assert_close(&got, &inputs.gru_gradients::<f64>(&gh).concat(), 4e-6);
         }
+    }
+}
+
+#[test]
+fn states_of_zeros_multiply_nothing_and_change_nothing() {
+    for sizes in SIZES {
+        let mut inputs = Inputs::new(sizes, 4, false);
+        inputs.h0.iter_mut().take(sizes.1 * sizes.2).for_each(|value| *value = 0.0);
+        let zeros = on_any_threads(|| inputs.lstm_kernel::<f32>().concat());
+        // A state of the least numbers there are takes the product, and adds nothing that shows.
+        inputs.h0.iter_mut().take(sizes.1 * sizes.2).for_each(|value| *value = f32::MIN_POSITIVE as f64);
+        assert_eq!(zeros, inputs.lstm_kernel::<f32>().concat(), "{sizes:?}");
     }
 }
 

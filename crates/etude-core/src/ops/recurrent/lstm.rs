@@ -15,10 +15,11 @@ struct Lstm {
 }
 
 /// Inputs: hidden weights, `h0`, `c0`, h, every c, the gates, the gradients of h and of the last c. Outputs: the gradients
-/// of the gates' inputs, `h0` and `c0`.
+/// of the gates' inputs and `c0`, and that of `h0` if it is wanted: it takes one product more than there are steps.
 #[derive(Debug)]
 struct LstmGradient {
     reverse: bool,
+    of_h0: bool,
 }
 
 /// Gives h and the last c.
@@ -70,10 +71,11 @@ impl Operation for Lstm {
         let [_, weights, h0, c0] = step.inputs else { return Err("takes four inputs".into()) };
         let [h, _, c, gates] = step.outputs else { return Err("gives four outputs".into()) };
         let inputs = [weights, h0, c0, h, c, gates, &step.gradient(0), &step.gradient(1)];
-        let found = Tensor::record_many(LstmGradient { reverse: self.reverse }, &inputs);
-        let [by_x, by_h0, by_c0] = &found[..] else { return Err("gives three gradients".into()) };
+        let of_h0 = step.needed[2];
+        let found = Tensor::record_many(LstmGradient { reverse: self.reverse, of_h0 }, &inputs);
+        let [by_x, by_c0, by_h0 @ ..] = &found[..] else { return Err("gives two or three gradients".into()) };
         let by_weights = step.needed[1].then(|| products_with_previous(by_x, h, h0, self.reverse));
-        Ok(vec![Some(by_x.clone()), by_weights, Some(by_h0.clone()), Some(by_c0.clone())])
+        Ok(vec![Some(by_x.clone()), by_weights, by_h0.first().cloned(), Some(by_c0.clone())])
     }
 
     fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
@@ -109,10 +111,11 @@ impl Operation for LstmGradient {
 
     fn attributes(&self, state: &mut dyn Hasher) {
         state.write_u8(self.reverse as u8);
+        state.write_u8(self.of_h0 as u8);
     }
 
     fn outputs(&self, inputs: &[Meta]) -> Result<Vec<Meta>, String> {
-        Ok(vec![inputs[5], inputs[1], inputs[2]])
+        Ok(with_h0(self.of_h0, inputs[5], inputs[2], inputs[1]))
     }
 
     fn meaning(&self, inputs: &[Tensor]) -> Option<Vec<Tensor>> {
@@ -138,7 +141,7 @@ impl Operation for LstmGradient {
             from_later = by_gates.matmul(weights);
             all.push((t, by_gates));
         }
-        Some(vec![by_time(all), from_later, carry])
+        Some(with_h0(self.of_h0, by_time(all), carry, from_later))
     }
 
     fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
@@ -154,13 +157,23 @@ impl Operation for LstmGradient {
     }
 }
 
+/// The gradients in their order.
+fn with_h0<T>(of_h0: bool, by_x: T, by_c0: T, by_h0: T) -> Vec<T> {
+    if of_h0 { vec![by_x, by_c0, by_h0] } else { vec![by_x, by_c0] }
+}
+
 impl LstmGradient {
     fn fill<T: Float>(&self, call: &mut Call) {
         let states = call.shape(3);
         let [steps, batch, hidden] = [states[0], states[1], states[2]];
         let [weights, h0, c0, h, c, gates, by_h, by_last] = [0, 1, 2, 3, 4, 5, 6, 7].map(|i| call.input::<T>(i));
-        let outputs: [&mut Buffer; 3] = call.outputs();
-        let [by_x, by_h0, by_c0] = outputs.map(|out| out.as_mut_slice::<T>());
+        let (by_x, by_c0, by_h0) = if self.of_h0 {
+            let [by_x, by_c0, by_h0] = call.outputs().map(|out: &mut Buffer| out.as_mut_slice::<T>());
+            (by_x, by_c0, Some(by_h0))
+        } else {
+            let [by_x, by_c0] = call.outputs().map(|out: &mut Buffer| out.as_mut_slice::<T>());
+            (by_x, by_c0, None)
+        };
         kernel::lstm_backward(
             steps,
             batch,
@@ -213,11 +226,16 @@ pub(super) fn rows() -> Vec<Row> {
         .reference(|_| vec![0.0; 5 * 3 * 7 * 6 + 3 * 7]),
     ];
     let shapes: [&[usize]; 8] = [&[28, 7], &[3, 7], &[3, 7], &[5, 3, 7], &[5, 3, 7], &[5, 3, 28], &[5, 3, 7], &[3, 7]];
-    let gradient = Case::new("less its meaning", &shapes, |x| {
-        let inputs: Vec<&Tensor> = x.iter().collect();
-        let meaning = LstmGradient { reverse: false }.meaning(x).expect("it has a meaning");
-        joined(&Tensor::record_many(LstmGradient { reverse: false }, &inputs)) - joined(&meaning)
-    });
-    let gradient = gradient.domain(-0.5, 0.5).discrete().reference(|_| vec![0.0; 5 * 3 * 28 + 2 * 3 * 7]);
-    vec![Row { name: "lstm", cases }, Row { name: "lstm_gradient", cases: vec![gradient] }]
+    let gradient = |name: &str, of_h0: bool| {
+        let operation = move || LstmGradient { reverse: false, of_h0 };
+        let less = move |x: &[Tensor]| {
+            let inputs: Vec<&Tensor> = x.iter().collect();
+            joined(&Tensor::record_many(operation(), &inputs))
+                - joined(&operation().meaning(x).expect("it has a meaning"))
+        };
+        let zeros = vec![0.0; 5 * 3 * 28 + (1 + usize::from(of_h0)) * 3 * 7];
+        Case::new(name, &shapes, less).domain(-0.5, 0.5).discrete().reference(move |_| zeros.clone())
+    };
+    let gradients = vec![gradient("less its meaning", true), gradient("without that of h0", false)];
+    vec![Row { name: "lstm", cases }, Row { name: "lstm_gradient", cases: gradients }]
 }
