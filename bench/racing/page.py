@@ -13,8 +13,16 @@ The weights' gradients are written whole however little they sum: with fewer tha
 each task of convnet's largest has one to three images, and reached 34 to 54 % of the peak instead of 56 to 74 on an Intel Xeon. The dense
 layer's weights, 1.6 MB, are read whole for eight examples as for 128. And small steps pay for each line of memory that one core writes
 and the other reads, most where the cores have different third-level caches; threads keep to their own tasks from kernel to kernel for
-that reason. convnet's stay within nine percent of their middle; lstm's within 10.2, where the first is the longest: of its 33.6 ms, Adam takes 2.4, to
-pack the recurrent weights for either direction some 2, and three products of 83 rows, which are the same for any length, 3.1.
+that reason. convnet's stay within 10.1 percent of their middle and lstm's within 10.3 (9 and 10.2 before, when both were slower: what is the
+same for any size shrank less than the rest), where the first is the longest: of lstm's 32.5 ms, some 6.7 are the same for any length. Adam
+takes 1.4 to 2.4 of them, to pack the recurrent weights and read them for the first time some 1.6 (33 MB are read and written; by itself a copy of as many past the caches takes
+0.5 to 0.7 ms for either direction), three products of 83 rows 3 (2.2 at the peak). The state of zeros with which a sequence begins
+multiplies nothing and its gradient takes no product: 0.35 ms less. Rows asked for further ahead while weights are packed backwards:
+0.1 less. Tried and left: packing within the first step's products, each block while the one before is multiplied, gained nothing forwards and took
+1.3 ms longer backwards; with both halves of a panel written in order, packing took half as long again.
+
+The table of threads was measured in minutes when something else ran at times: dqn's and ddpm's two threads, 11.2 and 139 ms there, took 9.8 and
+113 in the race above, which would be 1.67 and 1.93; the run before had 1.90 and 1.95.
 """
 
 NEAREST = """
@@ -24,7 +32,8 @@ gpt. Its floor: products, of 1024 rows, are 29 of its 30.5 GFLOP. PyTorch's have
 to the peak each comes stands in docs/kernels.md.
 
 On the AMD EPYC of the tables above the peak stayed at 236 GFLOP/s for hours: the products' floor is 123 ms, all kernels' some 140, and
-the step takes 168 to 173. Seven rounds of three races there gave 1.09, 1.19, 1.22, 1.22, 1.22, 1.23 and 1.35, the two of the race above, later, 1.23 and 1.25.
+the step takes 168 to 173. Seven rounds of three races there gave 1.09, 1.19, 1.22, 1.22, 1.22, 1.23 and 1.35, two later 1.23 and 1.25, the two of the race above 1.08, in a
+minute when every program was slower, and 1.24.
 In a profile products take 80 % of the time, at 70 to 90 % of the peak; attention 7 %; GELU, forwards and back, 6 %; other chains and
 folds 4 %; updates and norms 3 %. A profile of PyTorch's step in the same minutes: products 172 ms where ours take 152 (a block's first
 dense layer 4.0 ms against 2.8), attention 22 ms against 14, GELU 18 against 12.
@@ -69,7 +78,7 @@ The two cores of the AMD EPYC were virtual, and where they lay changed within mi
 common, as many processors have them, are like that always. Each core alone is as fast as ever: two processes with a thread each
 disturb each other not at all. In such minutes, commit 243b341: convnet's step 8.4 ms instead of 6.6, dqn's 12.1 instead of 9.2, mlp's
 3.4 instead of 2.2; crnn's 40 instead of 28, ddpm's 133 instead of 116, vae's 20.5 instead of 17 (these a few commits before). Two threads are
-then 1.5 times as fast as one for convnet, 1.3 for crnn and mlp. The race above met them: it began in such a minute and ended in a near
+then 1.5 times as fast as one for convnet, 1.3 for crnn and mlp. The race of commit 1e0dd05 met them: it began in such a minute and ended in a near
 one; crnn, 37 ms in both rounds, took 28 in the table of threads right after.
 
 Dearest is to write again where the other core has read: a line that both hold must be taken from the other first. convnet's first
