@@ -21,8 +21,9 @@ multiplies nothing and its gradient takes no product: 0.35 ms less. Rows asked f
 0.1 less. Tried and left: packing within the first step's products, each block while the one before is multiplied, gained nothing forwards and took
 1.3 ms longer backwards; with both halves of a panel written in order, packing took half as long again.
 
-The table of threads was measured in minutes when something else ran at times: dqn's and ddpm's two threads, 11.2 and 139 ms there, took 9.8 and
-113 in the race above, which would be 1.67 and 1.93; the run before had 1.90 and 1.95.
+In the table of threads dqn and ddpm stay below 1.7, the goal of every step above 5 ms. Their steps on two threads, 11.2 and 139 ms there, took
+9.8 and 113 in the race above, which would be 1.67 and 1.93; a run of commit 1e0dd05 had 1.90 and 1.95. Why they were slower in those
+minutes was not found out.
 """
 
 NEAREST = """

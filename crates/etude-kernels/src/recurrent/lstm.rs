@@ -140,8 +140,7 @@ impl<T: Float> Forward<'_, T> {
 ///
 /// `gh[T, B, H]` is the gradient into every h (of the last state too), `gc_last[B, H]` that into the last c. Gives the
 /// gradients before the activations, `g_x_gates[T, B, 4H]`, which are those of x_gates, `gc0` and, if it is asked for, `gh0`,
-/// `[B, H]`. The
-/// gradient of w_hh is the product of g_x_gates, transposed, with the states before each step, made outside.
+/// `[B, H]`. The gradient of w_hh is the product of g_x_gates, transposed, with the states before each step, made outside.
 pub fn lstm_backward<T: Float>(
     steps: usize,
     batch: usize,
