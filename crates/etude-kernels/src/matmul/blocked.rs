@@ -6,7 +6,8 @@ use super::kernel::Strip;
 use super::scratch::{self, Purpose};
 use super::{Product, pack};
 use crate::Float;
-use crate::cpu::{self, TileShape, Vector, Work, caches};
+use crate::copy;
+use crate::cpu::{TileShape, caches};
 use crate::threads::{SendPointer, parallel, threads};
 
 /// Depth of a panel: a strip of it (64 KiB with AVX-512, 32 with AVX2) comes from the second-level cache at most, and the
@@ -70,18 +71,12 @@ impl Depth {
 pub(super) unsafe fn product<T: Float>(p: Product<T>) {
     if fits_turned(&p) {
         scratch::with(Purpose::Image, p.m * p.n, |turned: &mut [T]| {
-            let (out, row) = (SendPointer(turned.as_mut_ptr()), p.m);
-            // SAFETY: the caller's promise; there is room for the output turned, which then is complete.
-            unsafe {
-                upright(Product { out: out.0, out_row: row, ..p.turned() });
-                let (base, rows) =
-                    (SendPointer(p.out), SUMMED.div_ceil(p.n).next_multiple_of(TileShape::of::<T>().lanes));
-                parallel(p.m.div_ceil(rows), |task| {
-                    let (first, rows) = (task * rows, rows.min(p.m - task * rows));
-                    let (from, to) = (out.at(first).cast_const(), base.at(first * p.out_row));
-                    cpu::run(Turn { rows, columns: p.n, from, from_row: row, to, to_row: p.out_row });
-                });
-            }
+            // SAFETY: the caller's promise; there is room for the output turned, and the output has its rows one after the other.
+            let out = unsafe {
+                upright(Product { out: turned.as_mut_ptr(), out_row: p.m, ..p.turned() });
+                std::slice::from_raw_parts_mut(p.out, p.m * p.n)
+            };
+            copy::strided(turned, 0, &[p.m, p.n], &[1, p.m as isize], out);
         });
         return;
     }
@@ -94,41 +89,7 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
 fn fits_turned<T: Float>(p: &Product<T>) -> bool {
     let TileShape { rows: tall, lanes, .. } = TileShape::of::<T>();
     let filled = 10 * p.n.next_multiple_of(tall) <= 9 * p.n.next_multiple_of(lanes);
-    filled && p.n <= TASK_ROWS && p.m >= 4 * p.n && p.a_column == 1 && p.b_row == 1 && !in_place(p)
-}
-
-/// `to[i, j] = from[j, i]`.
-struct Turn<T> {
-    rows: usize,
-    columns: usize,
-    from: *const T,
-    from_row: usize,
-    to: *mut T,
-    to_row: usize,
-}
-
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for Turn<T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        let Turn { rows, columns, from, from_row, to, to_row } = self;
-        let whole = columns / V::LANES * V::LANES;
-        // SAFETY: blocks and single elements lie inside both sides.
-        unsafe {
-            for i in (0..rows).step_by(V::LANES) {
-                let count = V::LANES.min(rows - i);
-                let done = if count == V::LANES { whole } else { 0 };
-                for j in (0..done).step_by(V::LANES) {
-                    V::transpose(|line| from.add((j + line) * from_row + i), to.add(i * to_row + j), to_row);
-                }
-                for j in done..columns {
-                    for i in i..i + count {
-                        *to.add(i * to_row + j) = *from.add(j * from_row + i);
-                    }
-                }
-            }
-        }
-    }
+    filled && p.out_row == p.n && p.n <= TASK_ROWS && p.m >= 4 * p.n && p.a_column == 1 && p.b_row == 1 && !in_place(p)
 }
 
 /// The product as it is.
