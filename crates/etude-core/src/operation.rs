@@ -1,7 +1,7 @@
 //! What an operation is: one trait, implemented by every operation in [`crate::ops`] and by users for their own.
 
 use crate::{Shape, Tensor, Window};
-use etude_kernels::tile::{BinaryOp, ReduceOp, Scalar, Tail, UnaryOp};
+use etude_kernels::tile::{BinaryOp, ReduceOp, Scalar, Tail, UnaryOp, Update};
 use etude_kernels::{Buffer, Cost, DType, Element};
 use std::any::Any;
 use std::fmt::Debug;
@@ -151,6 +151,12 @@ pub trait Operation: Any + Debug + Send + Sync {
         false
     }
 
+    /// Whether the kernel, whose one output is the gradient of an update and read by nothing else, takes the update's step
+    /// block by block ([`Call::update`]) instead of storing it.
+    fn takes_update(&self, _inputs: &[Meta]) -> bool {
+        false
+    }
+
     /// What the kernel has to do, for profiles: the bytes of inputs and outputs, and no arithmetic unless said otherwise.
     fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
         Cost { operations: 0, bytes: bytes(inputs) + bytes(outputs) }
@@ -201,6 +207,8 @@ pub struct Call<'a> {
     pub(crate) metas: &'a [Meta],
     /// What is done to the output's rows as soon as they are there.
     pub(crate) tail: Option<&'a Tail<'a>>,
+    /// The update that the output goes into; there is no output then, and `metas` are the update's, of the same shape.
+    pub(crate) update: Option<&'a Update<'a>>,
 }
 
 impl<'a> Call<'a> {

@@ -22,8 +22,35 @@ pub(crate) struct Draft {
 }
 
 pub(crate) enum DraftWork {
-    Tile { program: Program, kept: Vec<usize>, reduced: Vec<usize>, strides: Vec<Vec<isize>>, scalars: Vec<usize> },
-    Kernel,
+    Tile {
+        program: Program,
+        kept: Vec<usize>,
+        reduced: Vec<usize>,
+        strides: Vec<Vec<isize>>,
+        scalars: Vec<usize>,
+    },
+    /// The inputs of an update, but for the gradient, follow the kernel's own.
+    Kernel {
+        update: Option<DraftUpdate>,
+    },
+}
+
+/// An update whose gradient is what a kernel makes.
+pub(crate) struct DraftUpdate {
+    pub program: Program,
+    /// Rows and columns.
+    pub shape: [usize; 2],
+    pub scalars: Vec<usize>,
+}
+
+impl Draft {
+    /// How many of the inputs are the kernel's own, where an update's follow them; else all.
+    pub fn own_inputs(&self) -> usize {
+        match &self.work {
+            DraftWork::Kernel { update: Some(update) } => self.inputs.len() + 1 - update.program.inputs.len(),
+            _ => self.inputs.len(),
+        }
+    }
 }
 
 /// Writes every group as a step, or names the group that needs more registers than there are.
@@ -64,7 +91,7 @@ fn draft(items: &Items, group: &Group, outside: &[bool]) -> Draft {
     let first = &items.items[group[0]];
     if let Work::Kernel(_) = first.work {
         return Draft {
-            work: DraftWork::Kernel,
+            work: DraftWork::Kernel { update: None },
             inputs: first.inputs.clone(),
             outputs: (0..first.outputs.len()).map(|output| (group[0], output)).collect(),
             metas: first.outputs.clone(),

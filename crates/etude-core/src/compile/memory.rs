@@ -3,7 +3,7 @@
 
 use super::graph::{Base, Items, Located};
 use super::lower::{Draft, DraftWork};
-use super::plan::{Action, Home, KernelInput, Place, Plan, Slot, Step, TileInput};
+use super::plan::{Action, Behind, Home, KernelInput, Place, Plan, RowsProgram, Slot, Step, TileInput};
 use crate::Window;
 use std::collections::HashMap;
 
@@ -89,37 +89,57 @@ impl Memory {
         }
         let (inputs, places): (Vec<Located>, Vec<Place>) =
             draft.inputs.iter().map(|input| (*input, self.input_place(input.base))).unzip();
-        let action = match draft.work {
-            DraftWork::Tile { program, kept, reduced, strides, scalars } => Action::Tile {
-                prepared: Box::new(program.prepare()?),
-                kept,
-                reduced,
-                inputs: inputs
-                    .iter()
-                    .zip(&places)
-                    .zip(strides)
-                    .zip(&in_place)
-                    .map(|(((input, &place), strides), &in_place)| TileInput {
-                        place,
-                        in_place,
-                        offset: input.window.offset,
-                        strides,
-                    })
-                    .collect(),
-                scalars,
-            },
-            DraftWork::Kernel => {
-                let super::graph::Work::Kernel(source) = &items.items[draft.item].work else {
-                    return Err("a kernel step without a kernel".into());
-                };
-                let argument = |(input, &place): (&Located, &Place)| match input.base {
-                    Base::Scalar(index) => KernelInput::Scalar(index),
-                    _ => KernelInput::Array(place, input.window, input.dtype),
-                };
-                let inputs = inputs.iter().zip(&places).map(argument).collect();
-                Action::Kernel { source: source.clone(), inputs, tail: None }
-            }
-        };
+        let own = draft.own_inputs();
+        let action =
+            match draft.work {
+                DraftWork::Tile { program, kept, reduced, strides, scalars } => Action::Tile {
+                    prepared: Box::new(program.prepare()?),
+                    kept,
+                    reduced,
+                    inputs: inputs
+                        .iter()
+                        .zip(&places)
+                        .zip(strides)
+                        .zip(&in_place)
+                        .map(|(((input, &place), strides), &in_place)| TileInput {
+                            place,
+                            in_place,
+                            offset: input.window.offset,
+                            strides,
+                        })
+                        .collect(),
+                    scalars,
+                },
+                DraftWork::Kernel { update } => {
+                    let super::graph::Work::Kernel(source) = &items.items[draft.item].work else {
+                        return Err("a kernel step without a kernel".into());
+                    };
+                    let argument = |(input, &place): (&Located, &Place)| match input.base {
+                        Base::Scalar(index) => KernelInput::Scalar(index),
+                        _ => KernelInput::Array(place, input.window, input.dtype),
+                    };
+                    let kernel_inputs = inputs.iter().zip(&places).take(own).map(argument).collect();
+                    let beside = inputs.iter().zip(&places).zip(&in_place).skip(own);
+                    let update =
+                        update.map(|update| {
+                            let strides = vec![update.shape[1] as isize, 1];
+                            let input = |((input, &place), &in_place): ((&Located, &Place), &Option<usize>)| {
+                                TileInput { place, in_place, offset: input.window.offset, strides: strides.clone() }
+                            };
+                            let [rows, columns] = update.shape;
+                            let (inputs, scalars) = (beside.map(input).collect(), update.scalars);
+                            Ok::<_, String>(RowsProgram {
+                                prepared: update.program.prepare()?.into(),
+                                rows,
+                                columns,
+                                inputs,
+                                scalars,
+                            })
+                        });
+                    let behind = update.transpose()?.map_or(Behind::Nothing, |update| Behind::Update(Box::new(update)));
+                    Action::Kernel { source: source.clone(), inputs: kernel_inputs, behind }
+                }
+            };
         let known = match &action {
             Action::Tile { prepared, .. } => prepared.known().map(String::from),
             Action::Kernel { .. } => None,
@@ -179,10 +199,11 @@ impl Memory {
         outlives: bool,
         taken: &[Base],
     ) -> Option<usize> {
-        let DraftWork::Tile { program, reduced, .. } = &draft.work else { return None };
-        if !reduced.is_empty() || bytes == 0 {
-            return None;
-        }
+        let first = match &draft.work {
+            DraftWork::Tile { reduced, .. } if reduced.is_empty() && bytes > 0 => 0,
+            DraftWork::Kernel { update: Some(_) } => draft.own_inputs(),
+            _ => return None,
+        };
         let can = |&at: &usize| {
             let input = &draft.inputs[at];
             let Some(&slot) = self.homes.get(&input.base) else { return false };
@@ -190,12 +211,12 @@ impl Memory {
             let once = draft.inputs.iter().filter(|other| other.base == input.base).count() == 1;
             let whole = input.window == Window::contiguous(input.window.shape);
             let own = self.slots[slot].bytes == bytes && input.dtype.size() * input.window.shape.count() == bytes;
-            let same = program.inputs[at].size() == program.outputs[output].size();
+            let same = input.dtype.size() == draft.metas[output].dtype.size();
             last && once && whole && own && same && !taken.contains(&input.base)
         };
         // What outlives the plan had best live in storage that was there before: a weight in the place of the weight.
         let stays = |&at: &usize| !matches!(self.slots[self.homes[&draft.inputs[at].base]].home, Home::Arena(_));
-        let mut all = (0..draft.inputs.len()).filter(can);
+        let mut all = (first..draft.inputs.len()).filter(can);
         let first = all.clone().next();
         if outlives { all.find(stays).or(first) } else { first }
     }

@@ -10,8 +10,9 @@
 //! 8. [`fuse`]: elementwise items and folds are grouped into tile programs;
 //! 9. [`order`]: groups are put in the order they run in, so that little is alive at once;
 //! 10. [`lower`]: groups are written as tile programs and kernel calls;
-//! 11. [`memory`]: results are given storage, in place where nobody else holds it;
-//! 12. [`tails`]: elementwise work behind a kernel runs on its rows as it makes them;
+//! 11. [`updates`]: a gradient's kernel takes the step of its update, and the gradient is not stored;
+//! 12. [`memory`]: results are given storage, in place where nobody else holds it;
+//! 13. [`tails`]: elementwise work behind a kernel runs on its rows as it makes them;
 //!
 //! and [`verify`] holds the plan against its invariants.
 
@@ -29,6 +30,7 @@ mod print;
 mod rows;
 mod simplify;
 mod tails;
+mod updates;
 mod verify;
 mod views;
 mod writer;
@@ -73,6 +75,7 @@ pub(crate) fn compile(graph: Graph) -> Result<Plan, String> {
         }
     };
     printer.stage("lower", || print::groups(&items, &groups));
+    let drafts = timed("compile: updates", || updates::join(&items, drafts));
     let mut plan = timed("compile: memory", || memory::place(&items, drafts))?;
     timed("compile: tails", || tails::attach(&mut plan));
     if cfg!(debug_assertions) {

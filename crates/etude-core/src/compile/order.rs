@@ -4,21 +4,26 @@
 
 use super::fuse::Group;
 use super::graph::{Base, Items};
+use super::updates::{self, Joined};
 use std::collections::{BTreeSet, HashMap};
 
 /// How many of the groups that can run are looked at for each place in the order.
 const LOOK: usize = 48;
 
-/// Orders groups so that inputs come first.
+/// Orders groups so that inputs come first, and a gradient's update right behind the kernel that takes its step.
 pub(crate) fn order(items: &Items, groups: Vec<Group>) -> Vec<Group> {
-    let mut state = State::new(items, &groups);
-    let mut sequence = Vec::with_capacity(groups.len());
+    let joined = updates::pair(items, groups);
+    let mut state = State::new(items, &joined);
+    let mut sequence = Vec::with_capacity(joined.groups.len());
     while let Some(number) = state.next() {
         sequence.push(number);
     }
-    assert_eq!(sequence.len(), groups.len(), "groups of a plan must not wait for each other in a circle");
-    let mut groups: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
-    sequence.into_iter().map(|number| groups[number].take().expect("each group once")).collect()
+    assert_eq!(sequence.len(), joined.groups.len(), "groups of a plan must not wait for each other in a circle");
+    let parts = sequence.into_iter().flat_map(|number| {
+        let (first, rest) = joined.groups[number].split_at(joined.lead[number]);
+        [first.to_vec(), rest.to_vec()]
+    });
+    parts.filter(|part| !part.is_empty()).collect()
 }
 
 /// Storage that comes and goes, and the groups that still have to read it.
@@ -43,7 +48,8 @@ struct State {
 }
 
 impl State {
-    fn new(items: &Items, groups: &[Group]) -> State {
+    fn new(items: &Items, joined: &Joined) -> State {
+        let groups = &joined.groups;
         let mut member = vec![0; items.items.len()];
         for (number, group) in groups.iter().enumerate() {
             group.iter().for_each(|&item| member[item] = number);
@@ -60,7 +66,7 @@ impl State {
             ready: BTreeSet::new(),
         };
         for (number, group) in groups.iter().enumerate() {
-            let place = group.iter().map(|&at| (items.items[at].sequence, at)).max();
+            let place = group[..joined.lead[number]].iter().map(|&at| (items.items[at].sequence, at)).max();
             state.place.push(place.expect("groups are not empty"));
             let mut needs = Vec::new();
             for input in group.iter().flat_map(|&at| &items.items[at].inputs) {
@@ -81,6 +87,7 @@ impl State {
                     held[at].readers += 1;
                 }
             }
+            needs.extend(joined.before.iter().filter(|(_, after)| *after == number).map(|(before, _)| *before));
             needs.sort_unstable();
             needs.dedup();
             state.waiting[number] = needs.len();

@@ -46,12 +46,21 @@ pub(crate) enum Action {
         /// Which of the plan's scalars the program reads, in its numbering.
         scalars: Vec<usize>,
     },
-    /// An operation's own kernel, and what is done to the rows of its output as soon as they are there.
-    Kernel { source: Source, inputs: Vec<KernelInput>, tail: Option<Box<TileTail>> },
+    /// An operation's own kernel, and what is done with the rows of its output as soon as they are there.
+    Kernel { source: Source, inputs: Vec<KernelInput>, behind: Behind },
 }
 
-/// An elementwise program over the rows of a kernel's output, in its place.
-pub(crate) struct TileTail {
+/// What follows a kernel within its step.
+pub(crate) enum Behind {
+    Nothing,
+    /// A program in the place of the kernel's output.
+    Tail(Box<RowsProgram>),
+    /// An update, whose gradient the kernel makes and whose outputs are the step's. Its inputs are all but the gradient.
+    Update(Box<RowsProgram>),
+}
+
+/// An elementwise program over the rows of a kernel's output.
+pub(crate) struct RowsProgram {
     pub prepared: Box<Prepared>,
     pub rows: usize,
     pub columns: usize,
@@ -121,15 +130,56 @@ impl Step {
     pub fn reads(&self) -> Vec<Place> {
         match &self.action {
             Action::Tile { inputs, .. } => inputs.iter().map(|input| input.place).collect(),
-            Action::Kernel { inputs, tail, .. } => {
+            Action::Kernel { inputs, behind, .. } => {
                 let own = inputs.iter().filter_map(|input| match input {
                     KernelInput::Array(place, ..) => Some(*place),
                     KernelInput::Scalar(_) => None,
                 });
-                let beside = tail.iter().flat_map(|tail| &tail.inputs).filter(|input| input.in_place.is_none());
+                let beside = behind.inputs().iter().filter(|input| !behind.is_tail() || input.in_place.is_none());
                 own.chain(beside.map(|input| input.place)).collect()
             }
         }
+    }
+
+    /// Whether output number `output`, in `slot`, overwrites what the step reads other than in its place.
+    pub fn clobbers(&self, output: usize, slot: usize) -> bool {
+        let elsewhere = |input: &TileInput| input.place == Place::Slot(slot) && input.in_place != Some(output);
+        match &self.action {
+            Action::Tile { inputs, .. } => inputs.iter().any(elsewhere),
+            Action::Kernel { inputs, behind, .. } => {
+                let own =
+                    |input: &KernelInput| matches!(input, KernelInput::Array(place, ..) if *place == Place::Slot(slot));
+                inputs.iter().any(own) || behind.inputs().iter().any(elsewhere)
+            }
+        }
+    }
+}
+
+impl RowsProgram {
+    /// What the program adds to a kernel whose step writes `written` bytes: what it reads beside.
+    fn cost(&self, written: u64, is_tail: bool) -> Cost {
+        let gradient = (!is_tail).then(|| self.prepared.gradient()).flatten();
+        let mut strides: Vec<&[isize]> = self.inputs.iter().map(|input| &input.strides[..]).collect();
+        let all = [self.columns as isize, 1];
+        gradient.into_iter().for_each(|gradient| strides.insert(gradient, &all));
+        let cost = self.prepared.cost(&[self.rows, self.columns], &[], strides.into_iter());
+        // What the kernel makes is read in cache, and a tail's output is the kernel's.
+        let made = self.rows * self.columns * self.prepared.program().outputs[0].size();
+        Cost { bytes: cost.bytes.saturating_sub(written + made as u64), ..cost }
+    }
+}
+
+impl Behind {
+    /// What the program reads beside what the kernel makes; a tail's list holds that too, in place of its output.
+    pub fn inputs(&self) -> &[TileInput] {
+        match self {
+            Behind::Nothing => &[],
+            Behind::Tail(program) | Behind::Update(program) => &program.inputs,
+        }
+    }
+
+    fn is_tail(&self) -> bool {
+        matches!(self, Behind::Tail(_))
     }
 }
 
@@ -150,16 +200,16 @@ impl Step {
             Action::Tile { prepared, kept, reduced, inputs, .. } => {
                 prepared.cost(kept, reduced, inputs.iter().map(|input| &input.strides[..]))
             }
-            Action::Kernel { source, inputs, tail } => {
+            Action::Kernel { source, inputs, behind } => {
                 let own = source.operation().map(|operation| operation.cost(&Step::input_metas(inputs), &self.metas));
-                let tail = tail.as_ref().map(|tail| {
-                    let strides = tail.inputs.iter().map(|input| &input.strides[..]);
-                    let cost = tail.prepared.cost(&[tail.rows, tail.columns], &[], strides);
-                    // Its output is the kernel's, read and written in cache.
-                    Cost { bytes: cost.bytes.saturating_sub(2 * bytes(&self.metas)), ..cost }
-                });
-                let (own, tail) = (own.unwrap_or_default(), tail.unwrap_or_default());
-                Cost { operations: own.operations + tail.operations, bytes: own.bytes + tail.bytes }
+                let behind = match behind {
+                    Behind::Nothing => Cost::default(),
+                    Behind::Tail(program) | Behind::Update(program) => {
+                        program.cost(bytes(&self.metas), behind.is_tail())
+                    }
+                };
+                let own = own.unwrap_or_default();
+                Cost { operations: own.operations + behind.operations, bytes: own.bytes + behind.bytes }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! An elementwise program right behind a kernel that takes tails, in the place of the kernel's output, becomes
 //! the kernel's tail: it runs on rows that are still in cache, and the step between them disappears.
 
-use super::plan::{Action, Place, Plan, Step, TileInput, TileTail};
+use super::plan::{Action, Behind, Place, Plan, RowsProgram, Step, TileInput};
 
 /// Joins what can be joined.
 pub(crate) fn attach(plan: &mut Plan) {
@@ -10,8 +10,8 @@ pub(crate) fn attach(plan: &mut Plan) {
         let tail = steps.last().and_then(|kernel| tail(kernel, &step));
         match (tail, steps.last_mut()) {
             (Some(found), Some(kernel)) => {
-                let Action::Kernel { tail, .. } = &mut kernel.action else { unreachable!("only kernels take tails") };
-                *tail = Some(Box::new(found));
+                let Action::Kernel { behind, .. } = &mut kernel.action else { unreachable!("only kernels take tails") };
+                *behind = Behind::Tail(Box::new(found));
                 kernel.name = format!("{}, {}", kernel.name, step.name);
                 kernel.metas = step.metas;
                 kernel.frees.extend(step.frees);
@@ -23,9 +23,11 @@ pub(crate) fn attach(plan: &mut Plan) {
 }
 
 /// `step` as a tail of `kernel`, if it can be one: its one output lies in the place of the kernel's, and it runs over rows.
-fn tail(kernel: &Step, step: &Step) -> Option<TileTail> {
-    let (Action::Kernel { source, tail: None, .. }, Action::Tile { prepared, kept, reduced, inputs, scalars }) =
-        (&kernel.action, &step.action)
+fn tail(kernel: &Step, step: &Step) -> Option<RowsProgram> {
+    let (
+        Action::Kernel { source, behind: Behind::Nothing, .. },
+        Action::Tile { prepared, kept, reduced, inputs, scalars },
+    ) = (&kernel.action, &step.action)
     else {
         return None;
     };
@@ -40,7 +42,7 @@ fn tail(kernel: &Step, step: &Step) -> Option<TileTail> {
         return None;
     }
     let inputs: Option<Vec<TileInput>> = inputs.iter().map(|input| by_rows(input, kept)).collect();
-    Some(TileTail {
+    Some(RowsProgram {
         prepared: prepared.clone(),
         rows: *rows,
         columns: *columns,

@@ -1,6 +1,6 @@
 //! Holds a finished plan against what every plan must be. Runs in builds with debug assertions, so in every test.
 
-use super::plan::{Action, Home, Place, Plan};
+use super::plan::{Home, Place, Plan};
 
 /// Checks that steps only read what was written before and not freed since, that no step overwrites what it or a later
 /// step still reads, that in-place outputs share the slot they say they do, and that slots of the arena which live at the
@@ -20,13 +20,7 @@ pub(crate) fn verify(plan: &Plan) -> Result<(), String> {
             if step.outputs[..output].contains(slot) {
                 return complain(format!("writes slot{slot} twice"));
             }
-            let aliased = match &step.action {
-                Action::Tile { inputs, .. } => {
-                    inputs.iter().any(|input| input.place == Place::Slot(*slot) && input.in_place != Some(output))
-                }
-                Action::Kernel { .. } => step.reads().contains(&Place::Slot(*slot)),
-            };
-            if aliased {
+            if step.clobbers(output, *slot) {
                 return complain(format!("reads slot{slot} and overwrites it"));
             }
             if step.metas[output].bytes() != plan.slots[*slot].bytes {

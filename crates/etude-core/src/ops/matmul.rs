@@ -4,7 +4,7 @@ use crate::node::Source;
 use crate::operation::{Backward, Call, Kind, Meta, Operation, View, WeightAxis, bytes};
 use crate::ops::{Case, Row, packed};
 use crate::{DType, Shape, Tensor};
-use etude_kernels::matmul::{Operand, matmul};
+use etude_kernels::matmul::{Operand, matmul, matmul_update, takes_update};
 use etude_kernels::{Cost, Float};
 
 #[derive(Debug)]
@@ -66,6 +66,11 @@ impl Operation for MatMul {
         suits.then(|| vec![packed::product(a, b)])
     }
 
+    fn takes_update(&self, inputs: &[Meta]) -> bool {
+        let ([m, k], [_, n]) = (&inputs[0].shape[..], &inputs[1].shape[..]) else { return false };
+        inputs[0].dtype == DType::F32 && takes_update(*m, *k, *n)
+    }
+
     fn contiguous(&self, _input: usize) -> bool {
         false
     }
@@ -77,9 +82,10 @@ impl Operation for MatMul {
     }
 
     fn run(&self, call: &mut Call) -> Result<(), String> {
-        match call.dtype(0) {
-            DType::F32 => run::<f32>(call),
-            _ => run::<f64>(call),
+        match (call.update, call.dtype(0)) {
+            (Some(update), _) => with_sides(call, |[m, k, n], a, b, _| matmul_update(m, k, n, a, b, update)),
+            (_, DType::F32) => with_sides(call, |[m, k, n], a, b, call| matmul::<f32>(m, k, n, a, b, call.output(0))),
+            _ => with_sides(call, |[m, k, n], a, b, call| matmul::<f64>(m, k, n, a, b, call.output(0))),
         }
         Ok(())
     }
@@ -96,7 +102,8 @@ fn is_transposed(x: &Tensor) -> bool {
         && order[..rank - 2].iter().enumerate().all(|(axis, &from)| axis == from)
 }
 
-fn run<T: Float>(call: &mut Call) {
+/// Runs `product` with its sizes m, k, n and its sides.
+fn with_sides<T: Float>(call: &mut Call, product: impl FnOnce([usize; 3], Operand<T>, Operand<T>, &mut Call)) {
     let ((a, a_window), (b, b_window)) = (call.strided::<T>(0), call.strided::<T>(1));
     let out_shape = call.output_meta(0).shape;
     let rank = out_shape.rank();
@@ -127,7 +134,7 @@ fn run<T: Float>(call: &mut Call) {
     let ((a_row, a_column), (b_row, b_column)) = (strides(&a_window), strides(&b_window));
     let a = Operand { data: a, offsets: &a_starts, row_stride: a_row, column_stride: a_column };
     let b = Operand { data: b, offsets: &b_starts, row_stride: b_row, column_stride: b_column };
-    matmul(m, k, n, a, b, call.output::<T>(0));
+    product([m, k, n], a, b, call);
 }
 
 impl Tensor {

@@ -2,7 +2,7 @@
 
 use super::capture::Capture;
 use crate::compile::graph::bits;
-use crate::compile::plan::{Action, Home, KernelInput, Place, Plan, Step, TileInput};
+use crate::compile::plan::{Action, Behind, Home, KernelInput, Place, Plan, RowsProgram, Step, TileInput};
 use crate::context::switches;
 use crate::node::Value;
 use crate::operation::{Argument, Call};
@@ -184,7 +184,7 @@ impl Executor for Cpu {
                 prepared.run(kept, reduced, &inputs, &used, &mut targets);
                 Ok(())
             }
-            Action::Kernel { source, inputs, tail } => {
+            Action::Kernel { source, inputs, behind } => {
                 let arguments: Vec<Argument> = inputs
                     .iter()
                     .map(|input| match input {
@@ -196,19 +196,36 @@ impl Executor for Cpu {
                     })
                     .collect();
                 let operation = source.operation().expect("a kernel step has an operation");
-                let mut call = Call { inputs: &arguments, outputs, metas: &step.metas, tail: None };
-                let Some(tail) = tail else { return operation.run(&mut call) };
-                let inputs = memory.tile_inputs(&tail.inputs);
-                let scalars: Vec<Scalar> = tail.scalars.iter().map(|&index| scalars[index]).collect();
-                let shape = [tail.rows, tail.columns];
-                let tail = Tail { prepared: &tail.prepared, inputs: &inputs, scalars: &scalars };
-                call.tail = Some(&tail);
-                operation.run(&mut call)?;
-                // Whatever a kernel leaves undone is done behind it.
-                if call.tail.is_some() {
-                    tail.prepared.run(&shape, &[], &inputs, &scalars, &mut [&mut outputs[0]]);
+                let used = |program: &RowsProgram| -> Vec<Scalar> {
+                    program.scalars.iter().map(|&index| scalars[index]).collect()
+                };
+                let mut call =
+                    Call { inputs: &arguments, outputs: &mut [], metas: &step.metas, tail: None, update: None };
+                match behind {
+                    Behind::Nothing => {
+                        call.outputs = outputs;
+                        operation.run(&mut call)
+                    }
+                    Behind::Update(program) => {
+                        let (shape, inputs) = ([program.rows, program.columns], memory.tile_inputs(&program.inputs));
+                        let update = program.prepared.update(shape, &inputs, &used(program), outputs);
+                        call.update = Some(&update);
+                        operation.run(&mut call)
+                    }
+                    Behind::Tail(program) => {
+                        let (inputs, scalars) = (memory.tile_inputs(&program.inputs), used(program));
+                        let tail = Tail { prepared: &program.prepared, inputs: &inputs, scalars: &scalars };
+                        call.outputs = outputs;
+                        call.tail = Some(&tail);
+                        operation.run(&mut call)?;
+                        // Whatever a kernel leaves undone is done behind it.
+                        if call.tail.is_some() {
+                            let shape = [program.rows, program.columns];
+                            program.prepared.run(&shape, &[], &inputs, &scalars, &mut [&mut call.outputs[0]]);
+                        }
+                        Ok(())
+                    }
                 }
-                Ok(())
             }
         }
     }

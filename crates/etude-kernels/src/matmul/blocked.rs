@@ -9,12 +9,13 @@ use crate::Float;
 use crate::copy;
 use crate::cpu::{TileShape, caches};
 use crate::threads::{SendPointer, parallel, threads};
+use crate::tile::Update;
 
 /// Depth of a panel: a strip of it (64 KiB with AVX-512, 32 with AVX2) comes from the second-level cache at most, and the
 /// output is seldom loaded and stored.
 const DEPTH: usize = 512;
 /// Rows of a task, about: so many (192 KiB) stay in the second-level cache.
-const TASK_ROWS: usize = 96;
+pub(super) const TASK_ROWS: usize = 96;
 /// Tasks a product is cut in, at least, if its size allows.
 const TASKS: usize = 12;
 /// Columns of a task, at least.
@@ -73,7 +74,7 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
         scratch::with(Purpose::Image, p.m * p.n, |turned: &mut [T]| {
             // SAFETY: the caller's promise; there is room for the output turned, and the output has its rows one after the other.
             let out = unsafe {
-                upright(Product { out: turned.as_mut_ptr(), out_row: p.m, ..p.turned() });
+                upright(Product { out: turned.as_mut_ptr(), out_row: p.m, ..p.turned() }, None);
                 std::slice::from_raw_parts_mut(p.out, p.m * p.n)
             };
             copy::strided(turned, 0, &[p.m, p.n], &[1, p.m as isize], out);
@@ -81,7 +82,16 @@ pub(super) unsafe fn product<T: Float>(p: Product<T>) {
         return;
     }
     // SAFETY: the caller's promise.
-    unsafe { upright(p) }
+    unsafe { upright(p, None) }
+}
+
+/// As [`product`], but every block of the output goes into `update` instead.
+///
+/// # Safety
+/// As for [`super::product`] and [`Update::take`], but for the output, which is not looked at.
+pub(super) unsafe fn update(p: Product<f32>, update: &Update) {
+    // SAFETY: the caller's promise.
+    unsafe { upright(p, Some(update)) }
 }
 
 /// Whether the product is rather made as `outᵀ = bᵀ · aᵀ` and its output turned: its few columns fill the rows of tiles so
@@ -92,28 +102,29 @@ fn fits_turned<T: Float>(p: &Product<T>) -> bool {
     filled && p.out_row == p.n && p.n <= TASK_ROWS && p.m >= 4 * p.n && p.a_column == 1 && p.b_row == 1 && !in_place(p)
 }
 
-/// The product as it is.
-unsafe fn upright<T: Float>(p: Product<T>) {
+/// The product as it is. An update is one of f32 numbers.
+unsafe fn upright<T: Float>(p: Product<T>, update: Option<&Update>) {
     let width = (PACKED / p.k).max(PACKED_COLUMNS).next_multiple_of(TileShape::of::<T>().columns);
     let mut first = 0;
     while first < p.n {
         let n = width.min(p.n - first);
         // SAFETY: a part of the product.
-        unsafe { columns_part(&p.columns(first, n)) };
+        unsafe { columns_part(&p.columns(first, n), first, update) };
         first += n;
     }
 }
 
-/// The product with as many columns as are packed at a time.
+/// The product with as many columns as are packed at a time; the first of them is column `first_column` of the update.
 ///
 /// Of a deep product with a small output every task takes a part of the depth: what it packs is what it multiplies, in the
 /// cache of one core, where otherwise each core would read all of the right side from the others'.
-unsafe fn columns_part<T: Float>(p: &Product<T>) {
+unsafe fn columns_part<T: Float>(p: &Product<T>, first_column: usize, update: Option<&Update>) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
     let depth = Depth::new(p.m, p.k, p.n);
     let (padded, padded_rows) = (p.n.next_multiple_of(wide), p.m.next_multiple_of(tall));
     let [row_tasks, column_tasks] = cut(p.m, p.n, tall, TASKS.div_ceil(depth.parts));
     if row_tasks == 1 {
+        debug_assert!(update.is_none(), "an update's gradient has several tasks' rows");
         // SAFETY: the caller's promise.
         return unsafe { few_rows(p, depth, column_tasks) };
     }
@@ -121,7 +132,11 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
     let twice = column_tasks == 2 && depth.parts == 1 && threads() > 1;
     let shared = column_tasks > 1 && !twice && !in_place(p);
     let packed = padded * p.k + if shared { padded_rows * p.k } else { 0 };
-    scratch::with(Purpose::Partial, (depth.parts - 1) * p.m * p.n, |sums: &mut [T]| {
+    // A gradient whose parts are summed has no output in which the first could be made.
+    let own = if update.is_some() && depth.parts > 1 { p.m * p.n } else { 0 };
+    scratch::with(Purpose::Partial, own + (depth.parts - 1) * p.m * p.n, |sums: &mut [T]| {
+        let (own, sums) = sums.split_at_mut(own);
+        let p = &if own.is_empty() { *p } else { Product { out: own.as_mut_ptr(), out_row: p.n, ..*p } };
         scratch::with(Purpose::Right, packed, |room: &mut [T]| {
             let (right, left) = room.split_at_mut(padded * p.k);
             let (right, left) = (SendPointer(right.as_mut_ptr()), SendPointer(left.as_mut_ptr()));
@@ -155,13 +170,20 @@ unsafe fn columns_part<T: Float>(p: &Product<T>) {
                 // SAFETY: this task's part, rows and columns, which no other task writes; the panels are complete.
                 unsafe {
                     let target = with_sums(p, &base, depth_part);
-                    rows_part(&target, depth_part, row, rows, column, width, &panels);
+                    match update.filter(|_| depth.parts == 1) {
+                        None => rows_part(&target, depth_part, [row, column], [rows, width], &panels, None),
+                        Some(update) => scratch::with(Purpose::Block, rows * width, |block: &mut [T]| {
+                            let at = [row, first_column + column];
+                            let target = Product { out: block.as_mut_ptr(), out_row: width, ..target };
+                            rows_part(&target, depth_part, [row, column], [rows, width], &panels, Some((update, at)));
+                        }),
+                    }
                 }
             });
         });
         if depth.parts > 1 {
             // SAFETY: all sums are there.
-            unsafe { add_parts(p, sums) };
+            unsafe { add_parts(p, sums, update.map(|update| (update, first_column))) };
         }
     });
 }
@@ -209,7 +231,7 @@ unsafe fn few_rows<T: Float>(p: &Product<T>, depth: Depth, column_tasks: usize) 
         });
         if depth.parts > 1 {
             // SAFETY: all sums are there.
-            unsafe { add_parts(p, sums) };
+            unsafe { add_parts(p, sums, None) };
         }
     });
 }
@@ -226,17 +248,23 @@ unsafe fn with_sums<T>(p: &Product<T>, sums: &SendPointer<T>, depth_part: usize)
     }
 }
 
-/// Adds the sums of the other parts of the depth to those of the first, which lie in the output.
-unsafe fn add_parts<T: Float>(p: &Product<T>, sums: &[T]) {
+/// Adds the sums of the other parts of the depth to those of the first, which lie in the output, and takes the update's step,
+/// if there is one, from the given column on.
+unsafe fn add_parts<T: Float>(p: &Product<T>, sums: &[T], update: Option<(&Update, usize)>) {
     let out = SendPointer(p.out);
     let rows = SUMMED.div_ceil(p.n);
     parallel(p.m.div_ceil(rows), |task| {
-        for row in task * rows..p.m.min((task + 1) * rows) {
+        let (first, end) = (task * rows, p.m.min((task + 1) * rows));
+        for row in first..end {
             // SAFETY: a row of the output, which this task alone writes.
             let to = unsafe { std::slice::from_raw_parts_mut(out.at(row * p.out_row), p.n) };
             for part in sums.chunks_exact(p.m * p.n) {
                 to.iter_mut().zip(&part[row * p.n..]).for_each(|(to, from)| *to += *from);
             }
+        }
+        if let Some((update, column)) = update {
+            // SAFETY: this task's rows, of f32 numbers.
+            unsafe { update.take([first, column], [end - first, p.n], out.at(first * p.out_row).cast(), p.out_row) };
         }
     });
 }
@@ -274,36 +302,41 @@ fn in_place<T: Float>(p: &Product<T>) -> bool {
     p.a_column == 1 && caches::first_level_holds(TileShape::of::<T>().rows, apart)
 }
 
-/// One task: rows and columns of the output over a part of the depth. `row` begins a tile.
+/// One task: rows and columns of the output over a part of the depth. `row` begins a tile. With an update the output is the
+/// task's block alone, and the update's step is taken for each tile once it is complete.
 unsafe fn rows_part<T: Float>(
     p: &Product<T>,
     depth_part: usize,
-    row: usize,
-    rows: usize,
-    column: usize,
-    width: usize,
+    [row, column]: [usize; 2],
+    [rows, width]: [usize; 2],
     panels: &Panels<T>,
+    update: Option<(&Update, [usize; 2])>,
 ) {
     let Panels { depth, ref right, padded, ref left, padded_rows } = *panels;
     let in_place = in_place(p);
     let size = if in_place || left.is_some() { 0 } else { pack::left_size::<T>(rows, depth.block) };
     scratch::with(Purpose::Left, size, |own: &mut [T]| {
         for index in 0..depth.blocks {
-            let (start, depth) = depth.block(depth_part, index);
+            let (start, length) = depth.block(depth_part, index);
             let source = p.a.wrapping_offset(row as isize * p.a_row + start as isize * p.a_column);
             // SAFETY: the rows lie inside the left side, the strips inside the panels and the output.
             unsafe {
                 let a = match left {
                     _ if in_place => source,
-                    Some(left) => left.at(start * padded_rows + row * depth),
+                    Some(left) => left.at(start * padded_rows + row * length),
                     None => {
-                        pack::left(rows, depth, source, p.a_row, p.a_column, own.as_mut_ptr());
+                        pack::left(rows, length, source, p.a_row, p.a_column, own.as_mut_ptr());
                         own.as_ptr()
                     }
                 };
-                let out = p.out.add(row * p.out_row + column);
-                let right = right.at(start * padded + column * depth);
-                strips(p, [rows, depth, width], a, in_place, right, out, index > 0);
+                let (right, sizes) = (right.at(start * padded + column * length), [rows, length, width]);
+                match update.filter(|_| index + 1 == depth.blocks) {
+                    None => {
+                        let out = if update.is_some() { p.out } else { p.out.add(row * p.out_row + column) };
+                        strips(p, sizes, a, in_place, right, out, index > 0);
+                    }
+                    Some((update, at)) => updated_tiles(p, sizes, a, in_place, right, index > 0, update, at),
+                }
             }
         }
     });
@@ -328,6 +361,37 @@ unsafe fn strips<T: Float>(
         let (b_step, c_row) = (wide as isize, p.out_row);
         // SAFETY: the caller's promise: both sides and the output are there.
         unsafe { Strip { rows, depth, columns, a, a_row, a_strip, a_step, b, b_step, c, c_row, add }.compute() };
+    }
+}
+
+/// As [`strips`], tile by tile: what the update reads is asked for while a tile of its gradient is made, and then its step is
+/// taken, the first element's at `at`.
+#[allow(clippy::too_many_arguments)]
+unsafe fn updated_tiles<T: Float>(
+    p: &Product<T>,
+    [rows, depth, width]: [usize; 3],
+    a: *const T,
+    in_place: bool,
+    right: *const T,
+    add: bool,
+    update: &Update,
+    at: [usize; 2],
+) {
+    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
+    let a_strip = tall as isize * if in_place { p.a_row } else { depth as isize };
+    for column in (0..width).step_by(wide) {
+        for row in (0..rows).step_by(tall) {
+            let (at, size) = ([at[0] + row, at[1] + column], [tall.min(rows - row), wide.min(width - column)]);
+            update.ask(at, size);
+            let out = p.out.wrapping_add(row * p.out_row + column);
+            // SAFETY: a tile of the task's block, and the same of the update.
+            unsafe {
+                let (a, right) =
+                    (a.wrapping_offset((row / tall) as isize * a_strip), right.wrapping_add(column * depth));
+                strips(p, [size[0], depth, size[1]], a, in_place, right, out, add);
+                update.take(at, size, out.cast(), p.out_row);
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ const FEW: usize = 12;
 /// The same if its columns are contiguous, in a large product: dot products read it front to back.
 const FEW_DOTS: usize = 16;
 /// Multiply-adds up to which a product is small.
-const SMALL: usize = 1 << 21;
+pub(super) const SMALL: usize = 1 << 21;
 
 /// Whether packing both sides would not pay.
 pub(super) fn suits<T>(p: &Product<T>) -> bool {

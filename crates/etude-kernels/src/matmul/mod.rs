@@ -19,6 +19,7 @@ pub use packed::{PANEL, matmul_packed};
 
 use crate::Float;
 use crate::threads::{SendPointer, parallel};
+use crate::tile::Update;
 
 /// One side of a batched product: matrix `i` of the batch starts at element `offsets[i]` of `data`; any strides (also
 /// 0 or negative).
@@ -170,6 +171,39 @@ pub(crate) fn matmul_body<T: Float>(m: usize, k: usize, n: usize, a: Operand<T>,
             unsafe { product(item(i)) };
         }
     });
+}
+
+/// Whether [`matmul_update`] makes products of these sizes: large ones, whose task is a block of rows and columns.
+pub fn takes_update(m: usize, k: usize, n: usize) -> bool {
+    m > blocked::TASK_ROWS && n > blocked::TASK_ROWS && m.saturating_mul(k).saturating_mul(n) > light::SMALL
+}
+
+/// `update` with the gradient `a · b`, `[m, n]`, which is used up block by block and not stored. The bits are those of
+/// [`matmul`] and of the update behind it.
+///
+/// # Panics
+/// If the sizes are not such that [`takes_update`], the update has another shape, or a side reaches outside its data.
+pub fn matmul_update(m: usize, k: usize, n: usize, a: Operand<f32>, b: Operand<f32>, update: &Update) {
+    assert!(takes_update(m, k, n), "matmul_update: {m} × {k} × {n} is made in one piece");
+    assert!(a.offsets.len() == 1 && b.offsets.len() == 1, "matmul_update: one product");
+    assert_eq!(update.shape(), [m, n], "matmul_update: the update's shape");
+    a.check("left", m, k);
+    b.check("right", k, n);
+    let product = Product {
+        m,
+        k,
+        n,
+        a: a.data[a.offsets[0]..].as_ptr(),
+        a_row: a.row_stride,
+        a_column: a.column_stride,
+        b: b.data[b.offsets[0]..].as_ptr(),
+        b_row: b.row_stride,
+        b_column: b.column_stride,
+        out: std::ptr::null_mut(),
+        out_row: n,
+    };
+    // SAFETY: both sides were checked; nothing is written but what the update holds.
+    unsafe { blocked::update(product, update) };
 }
 
 /// Whether all right sides are one and the left sides lie below each other, so that one tall product does it.

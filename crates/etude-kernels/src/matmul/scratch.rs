@@ -16,13 +16,15 @@ pub(crate) enum Purpose {
     Small,
     /// Partial sums, or a result before it is rearranged.
     Partial,
+    /// A part of a result that goes into something else before the next is made.
+    Block,
 }
 
 /// The most a thread keeps for one purpose: 4 MiB. What is larger goes back to the buffers' own pool.
 const KEPT: usize = 4 << 20;
 
 thread_local! {
-    static KEEP: RefCell<[Option<Buffer>; 5]> = const { RefCell::new([None, None, None, None, None]) };
+    static KEEP: RefCell<[Option<Buffer>; 6]> = const { RefCell::new([const { None }; 6]) };
 }
 
 /// Runs `work` with `length` elements of unspecified contents, aligned to 64 bytes.

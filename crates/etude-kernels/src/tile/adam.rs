@@ -2,10 +2,11 @@
 //! does; here each element is read once, worked on in registers and written once. Every operation is rounded as the
 //! program's own would be, so the bits are the same.
 
-use super::{BinaryOp, Instruction, Program, UnaryOp};
+use super::{BinaryOp, Input, Instruction, Prepared, Program, Scalar, Source, UnaryOp};
 use crate::cpu::{self, Vector, Work, caches};
 use crate::threads::{SendPointer, even, parallel};
-use crate::{DType, tile::Scalar};
+use crate::{Buffer, DType};
+use std::marker::PhantomData;
 
 /// Elements of a task, about: by size only.
 const TASK: usize = 1 << 14;
@@ -134,12 +135,7 @@ impl Adam {
     /// Each address is valid for `count` f32 elements, outputs for writing; an output may be an input's place, but they
     /// do not overlap otherwise.
     pub(super) unsafe fn run(&self, bases: &[*mut u8], count: usize, scalars: &[Scalar]) {
-        let number = |index: usize| {
-            let [a, b, c, d, ..] = scalars[index].bytes(DType::F32);
-            f32::from_ne_bytes([a, b, c, d])
-        };
-        let numbers = self.scalars.map(number);
-        let keep = self.keep.map(number);
+        let numbers = self.numbers(scalars);
         let from = self.inputs.map(|input| SendPointer(bases[input].cast::<f32>()));
         let to = self.outputs.map(|output| SendPointer(bases[4 + output].cast::<f32>()));
         let share = count.div_ceil(even(count.div_ceil(TASK)).max(1)).next_multiple_of(LINE).max(LINE);
@@ -150,65 +146,82 @@ impl Adam {
             unsafe {
                 let from = [from[0].at(start), from[1].at(start), from[2].at(start), from[3].at(start)];
                 let to = [to[0].at(start), to[1].at(start), to[2].at(start)];
-                cpu::run(Part { from, to, length, numbers, keep });
+                cpu::run(Part { from, to, rows: 1, length, apart: [0; 2], numbers });
             }
         });
     }
+
+    /// b1, c1, b2, c2, stride, correction, ε, and what w is multiplied by: without decay 1, which changes no bit.
+    fn numbers(&self, scalars: &[Scalar]) -> [f32; 8] {
+        let number = |index: usize| {
+            let [a, b, c, d, ..] = scalars[index].bytes(DType::F32);
+            f32::from_ne_bytes([a, b, c, d])
+        };
+        let [b1, c1, b2, c2, stride, correction, epsilon] = self.scalars.map(number);
+        [b1, c1, b2, c2, stride, correction, epsilon, self.keep.map_or(1.0, number)]
+    }
 }
 
-/// A run of elements.
+/// Rows of elements, each one after the other.
 struct Part {
+    /// w, g, m, v.
     from: [*mut f32; 4],
+    /// w, m, v.
     to: [*mut f32; 3],
+    rows: usize,
     length: usize,
-    numbers: [f32; 7],
-    keep: Option<f32>,
+    /// From one row to the next: in g, and in all others.
+    apart: [usize; 2],
+    numbers: [f32; 8],
 }
 
 // SAFETY: everything that uses `V` is inlined.
 unsafe impl Work<f32> for Part {
     #[inline(always)]
     unsafe fn run<V: Vector<f32>>(self) {
-        let Part { from: [w, g, m, v], to: [new_w, new_m, new_v], length, numbers, keep } = self;
-        // SAFETY: all pointers are valid for `length` elements; each element is read before its place is written.
+        let Part { from: [w, g, m, v], to, rows, length, apart: [g_row, row], numbers } = self;
+        // SAFETY: each pointer is valid for `rows` runs of `length` elements; each is read before its place is written.
         unsafe {
-            let [b1, c1, b2, c2, stride, correction, epsilon] = numbers;
-            let splat = [
-                V::splat(b1),
-                V::splat(c1),
-                V::splat(b2),
-                V::splat(c2),
-                V::splat(stride),
-                V::splat(correction),
-                V::splat(epsilon),
-                V::splat(keep.unwrap_or(1.0)),
-            ];
-            let whole = length / V::LANES * V::LANES;
-            for i in (0..whole).step_by(V::LANES) {
-                let of = [V::load(w.add(i)), V::load(g.add(i)), V::load(m.add(i)), V::load(v.add(i))];
-                let [w, m, v] = step(of, &splat);
-                w.store(new_w.add(i));
-                m.store(new_m.add(i));
-                v.store(new_v.add(i));
-            }
-            let (i, left) = (whole, length - whole);
-            if left > 0 {
-                let of = [
-                    V::load_part(w.add(i), left),
-                    V::load_part(g.add(i), left),
-                    V::load_part(m.add(i), left),
-                    V::load_part(v.add(i), left),
-                ];
-                let [w, m, v] = step(of, &splat);
-                w.store_part(new_w.add(i), left);
-                m.store_part(new_m.add(i), left);
-                v.store_part(new_v.add(i), left);
+            let splat = numbers.map(|number| V::splat(number));
+            for at in 0..rows {
+                let from = [w.add(at * row), g.add(at * g_row), m.add(at * row), v.add(at * row)];
+                run(from, to.map(|to| to.add(at * row)), length, &splat);
             }
         }
     }
 }
 
-/// One vector of w, g, m, v to one of w, m, v. Without decay w is multiplied by 1, which changes no bit.
+/// One run of elements.
+#[inline(always)]
+unsafe fn run<V: Vector<f32>>([w, g, m, v]: [*mut f32; 4], to: [*mut f32; 3], length: usize, numbers: &[V; 8]) {
+    let [new_w, new_m, new_v] = to;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let whole = length / V::LANES * V::LANES;
+        for i in (0..whole).step_by(V::LANES) {
+            let of = [V::load(w.add(i)), V::load(g.add(i)), V::load(m.add(i)), V::load(v.add(i))];
+            let [w, m, v] = step(of, numbers);
+            w.store(new_w.add(i));
+            m.store(new_m.add(i));
+            v.store(new_v.add(i));
+        }
+        let (i, left) = (whole, length - whole);
+        if left > 0 {
+            let of = [
+                V::load_part(w.add(i), left),
+                V::load_part(g.add(i), left),
+                V::load_part(m.add(i), left),
+                V::load_part(v.add(i), left),
+            ];
+            let [w, m, v] = step(of, numbers);
+            w.store_part(new_w.add(i), left);
+            m.store_part(new_m.add(i), left);
+            v.store_part(new_v.add(i), left);
+        }
+    }
+}
+
+/// One vector of w, g, m, v to one of w, m, v.
 #[inline(always)]
 unsafe fn step<V: Vector<f32>>([w, g, m, v]: [V; 4], numbers: &[V; 8]) -> [V; 3] {
     let [b1, c1, b2, c2, stride, correction, epsilon, keep] = *numbers;
@@ -220,11 +233,124 @@ unsafe fn step<V: Vector<f32>>([w, g, m, v]: [V; 4], numbers: &[V; 8]) -> [V; 3]
     }
 }
 
+/// A step of Adam over a matrix whose gradient comes block by block: each is used up while it is in the core's cache, and
+/// never stored whole.
+#[derive(Clone, Copy)]
+pub struct Update<'a> {
+    /// w, m, v, and where the new ones go.
+    from: [*mut f32; 3],
+    to: [*mut f32; 3],
+    /// Rows, and elements of one.
+    shape: [usize; 2],
+    numbers: [f32; 8],
+    operands: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the pointers are to operands borrowed for `'a`; tasks take disjoint blocks.
+unsafe impl Sync for Update<'_> {}
+
+impl Prepared {
+    /// Which input is the gradient, if the program is an update that can follow it block by block.
+    pub fn gradient(&self) -> Option<usize> {
+        self.adam.map(|adam| adam.inputs[1])
+    }
+
+    /// The program over `[rows, columns]`, for a kernel that makes the gradient. `inputs` are all others in their order,
+    /// elements one after the other.
+    ///
+    /// # Panics
+    /// If the program is no update, an operand is too small or has other strides, or a scalar is missing.
+    pub fn update<'a>(
+        &self,
+        shape: [usize; 2],
+        inputs: &[Input<'a>],
+        scalars: &[Scalar],
+        outputs: &'a mut [Buffer],
+    ) -> Update<'a> {
+        let adam = self.adam.expect("the program is an update");
+        let (count, gradient) = (shape[0] * shape[1], adam.inputs[1]);
+        assert!(inputs.len() == 3 && outputs.len() == 3 && scalars.len() >= self.scalars, "an update's operands");
+        let mut written = outputs.iter_mut().map(|buffer| {
+            let place = buffer.as_mut_slice::<f32>();
+            assert!(place.len() >= count, "an update's output has {} elements of {count}", place.len());
+            place.as_mut_ptr()
+        });
+        let written: [*mut f32; 3] = std::array::from_fn(|_| written.next().expect("three outputs"));
+        let read = |input: usize| {
+            let Input { source, offset, strides } = inputs[input - usize::from(input > gradient)];
+            assert!(strides == [shape[1] as isize, 1], "an update's inputs lie as its matrix does");
+            match source {
+                Source::Output(output) => {
+                    assert!(offset == 0, "an update in place begins where its output does");
+                    written[output]
+                }
+                // Only read.
+                Source::Buffer(buffer) => buffer.as_slice::<f32>()[offset..offset + count].as_ptr().cast_mut(),
+            }
+        };
+        let [w, _, m, v] = adam.inputs;
+        Update {
+            from: [w, m, v].map(read),
+            to: adam.outputs.map(|output| written[output]),
+            shape,
+            numbers: adam.numbers(scalars),
+            operands: PhantomData,
+        }
+    }
+}
+
+impl Update<'_> {
+    /// Whether updates of so many bytes of parameters and their averages had better follow their gradients: those that the
+    /// caches hold from step to step are taken as fast as their roots and divisions allow, in one go.
+    pub fn pays(bytes: usize) -> bool {
+        bytes > caches::last_level()
+    }
+
+    /// Rows and columns.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// Where the block from `row` and `column` begins in an operand.
+    fn at(&self, operand: *mut f32, row: usize, column: usize) -> *mut f32 {
+        operand.wrapping_add(row * self.shape[1] + column)
+    }
+
+    /// Asks for what the step of a block will read, to be waiting in the second-level cache.
+    pub(crate) fn ask(&self, [row, column]: [usize; 2], [rows, columns]: [usize; 2]) {
+        for row in row..row + rows {
+            for operand in self.from {
+                let from = self.at(operand, row, column);
+                (0..columns).step_by(LINE).for_each(|at| cpu::prefetch_to_second(from.wrapping_add(at)));
+            }
+        }
+    }
+
+    /// Takes the step for a block, whose gradient has its rows `gradient_row` apart.
+    ///
+    /// # Safety
+    /// The block lies inside the matrix, nobody else uses it meanwhile, and `gradient` is valid for all of it.
+    pub(crate) unsafe fn take(
+        &self,
+        [row, column]: [usize; 2],
+        [rows, length]: [usize; 2],
+        gradient: *const f32,
+        gradient_row: usize,
+    ) {
+        let [w, m, v] = self.from.map(|operand| self.at(operand, row, column));
+        let to = self.to.map(|operand| self.at(operand, row, column));
+        let from = [w, gradient.cast_mut(), m, v];
+        // SAFETY: the caller's promise; the operands were checked when they were placed.
+        unsafe {
+            cpu::run(Part { from, to, rows, length, apart: [gradient_row, self.shape[1]], numbers: self.numbers });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Input, Source};
     use super::*;
-    use crate::Buffer;
+    use crate::matmul::{Operand, matmul, matmul_update, takes_update};
     use crate::random::testing::{normals_f32, on_any_threads};
 
     /// The step as a program, with `decay` that of AdamW.
@@ -286,6 +412,41 @@ mod tests {
             assert_eq!(found, run(&prepared, false));
             prepared.adam = None;
             assert!(found == run(&prepared, true), "{n} elements");
+        }
+    }
+
+    #[test]
+    fn a_gradient_used_up_block_by_block_has_the_bits_of_a_stored_one() {
+        let numbers = [0.9, 0.1, 0.999, 0.001, 0.01, 1.5, 1e-8].map(Scalar::Float);
+        let prepared = program(false).prepare().expect("a program");
+        assert_eq!(prepared.gradient(), Some(1));
+        // One block of the depth and two; depths cut in parts; more columns than are packed at a time; edges of all kinds.
+        for (m, k, n) in [(97, 230, 97), (130, 1100, 600), (193, 129, 1031), (100, 2300, 101), (97, 8300, 300)] {
+            assert!(takes_update(m, k, n), "{m} × {k} × {n}");
+            let (x, dy) = (normals_f32(1, n * k), normals_f32(2, m * k));
+            let state: Vec<Vec<f32>> =
+                (0..3).map(|i| normals_f32(3 + i, m * n).iter().map(|x| x * x).collect()).collect();
+            // The gradient's left side is a transpose, as a dense layer's is, or not; then its rows are read in place.
+            for (row_stride, column_stride) in [(1, m as isize), (k as isize, 1)] {
+                let a = Operand { data: &dy, offsets: &[0], row_stride, column_stride };
+                let b = Operand { data: &x, offsets: &[0], row_stride: n as isize, column_stride: 1 };
+                let found = on_any_threads(|| {
+                    let mut outputs: Vec<Buffer> = state.iter().map(|array| Buffer::from_slice(array)).collect();
+                    let strides = [n as isize, 1];
+                    let inputs = [0, 1, 2].map(|i| Input { source: Source::Output(i), offset: 0, strides: &strides });
+                    matmul_update(m, k, n, a, b, &prepared.update([m, n], &inputs, &numbers, &mut outputs));
+                    outputs.iter().flat_map(|output| output.as_slice::<f32>().to_vec()).collect::<Vec<f32>>()
+                });
+                let mut gradient = vec![0.0; m * n];
+                matmul(m, k, n, a, b, &mut gradient);
+                let gradient = Buffer::from_slice(&gradient);
+                let mut outputs: Vec<Buffer> = state.iter().map(|array| Buffer::from_slice(array)).collect();
+                let sources = [Source::Output(0), Source::Buffer(&gradient), Source::Output(1), Source::Output(2)];
+                let inputs = sources.map(|source| Input { source, offset: 0, strides: &[1] });
+                prepared.run(&[m * n], &[], &inputs, &numbers, &mut outputs.iter_mut().collect::<Vec<_>>());
+                let wanted: Vec<f32> = outputs.iter().flat_map(|output| output.as_slice::<f32>().to_vec()).collect();
+                assert!(found == wanted, "{m} × {k} × {n}, rows {row_stride} apart");
+            }
         }
     }
 

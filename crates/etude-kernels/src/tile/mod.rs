@@ -18,6 +18,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use adam::Update;
 pub use prepare::{MAX_REGISTERS, Prepared};
 pub use tail::Tail;
 
