@@ -60,7 +60,7 @@ pub struct Floats<T: 'static> {
     ),
     pub(crate) recurrent_gru_forward: fn(usize, usize, usize, bool, &[T], &[T], &[T], &[T], &mut [T], &mut [T]),
     pub(crate) recurrent_gru_backward:
-        fn(usize, usize, usize, bool, &[T], &[T], &[T], &[T], &[T], &mut [T], &mut [T], &mut [T]),
+        fn(usize, usize, usize, bool, &[T], &[T], &[T], &[T], &[T], bool, &mut [T], &mut [T], &mut [T]),
     pub(crate) ctc:
         fn(usize, usize, usize, usize, &[T], &[i64], usize, &[i64], &[i64], &mut [T], &mut [T]) -> Result<(), CtcError>,
     pub(crate) pool_sum_forward: fn(&PoolGeometry, &[T], &mut [T]),

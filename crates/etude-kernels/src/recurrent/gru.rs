@@ -130,7 +130,8 @@ impl<T: Float> Forward<'_, T> {
 /// The gradients of [`gru_forward`], from what it was given and gave; `gh[T, B, H]` is the gradient into every h.
 ///
 /// Gives `g_x_gates[T, B, 3H]`, the gradient of x_gates; `g_h_gates[T, B, 3H]`, that of `h·w_hhᵀ` (the same for r and z,
-/// scaled by r for n); and `gh0[B, H]`. Made outside: w_hh's gradient, the product of g_h_gates, transposed, with the
+/// scaled by r for n); and `gh0[B, H]`, or only the part of it that goes past the gates if `of_h0` is false: then the product
+/// with the first step's gates is not made. Made outside: w_hh's gradient, the product of g_h_gates, transposed, with the
 /// states before each step; and b_hn's, the sum of g_h_gates' last third.
 pub fn gru_backward<T: Float>(
     steps: usize,
@@ -142,12 +143,13 @@ pub fn gru_backward<T: Float>(
     h: &[T],
     gates: &[T],
     gh: &[T],
+    of_h0: bool,
     g_x_gates: &mut [T],
     g_h_gates: &mut [T],
     gh0: &mut [T],
 ) {
     (T::floats().recurrent_gru_backward)(
-        steps, batch, hidden, reverse, w_hh, h0, h, gates, gh, g_x_gates, g_h_gates, gh0,
+        steps, batch, hidden, reverse, w_hh, h0, h, gates, gh, of_h0, g_x_gates, g_h_gates, gh0,
     )
 }
 
@@ -162,6 +164,7 @@ pub(crate) fn gru_backward_body<T: Float>(
     h: &[T],
     gates: &[T],
     gh: &[T],
+    of_h0: bool,
     g_x_gates: &mut [T],
     g_h_gates: &mut [T],
     gh0: &mut [T],
@@ -177,7 +180,8 @@ pub(crate) fn gru_backward_body<T: Float>(
     // gh0 carries the part of the gradient that goes past the gates, from step to step.
     gh0.fill(T::ZERO);
     let [g_x, g_h, carry] = [g_x_gates, g_h_gates, gh0].map(|out| SendPointer(out.as_mut_ptr()));
-    run_steps(steps + 1, batch, hidden, 3, |back, rows, units| {
+    // One step more adds what comes through the gates to h0's gradient.
+    run_steps(steps + usize::from(of_h0), batch, hidden, 3, |back, rows, units| {
         let (count, width) = (rows.len(), units.len());
         with_products(1, count, width, |from_later, stride| {
             if back > 0 {

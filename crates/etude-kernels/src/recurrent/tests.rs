@@ -144,7 +144,7 @@ impl Inputs {
         let [w, h0, gh] = [&self.w[..], &self.h0, gh].map(cast::<T>);
         let mut out = [self.x.len(), self.x.len(), h0.len()].map(|n| vec![T::ONE; n]);
         let [gx, gates_h, gh0] = &mut out;
-        gru_backward(steps, batch, hidden, self.reverse, &w, &h0, &h, &gates, &gh, gx, gates_h, gh0);
+        gru_backward(steps, batch, hidden, self.reverse, &w, &h0, &h, &gates, &gh, true, gx, gates_h, gh0);
         out
     }
 

@@ -15,10 +15,11 @@ struct Gru {
 }
 
 /// Inputs: hidden weights, `h0`, h, the gates, the gradient of h. Outputs: the gradients of the gates' inputs, of the
-/// products with the state before, and of `h0`.
+/// products with the state before, and of `h0`; of the last only the part that goes past the gates, unless it is wanted.
 #[derive(Debug)]
 struct GruGradient {
     reverse: bool,
+    of_h0: bool,
 }
 
 #[track_caller]
@@ -69,11 +70,11 @@ impl Operation for Gru {
         let [_, weights, _, h0] = step.inputs else { return Err("takes four inputs".into()) };
         let [h, gates] = step.outputs else { return Err("gives two outputs".into()) };
         let inputs = [weights, h0, h, gates, &step.gradient(0)];
-        let found = Tensor::record_many(GruGradient { reverse: self.reverse }, &inputs);
+        let found = Tensor::record_many(GruGradient { reverse: self.reverse, of_h0: step.needed[3] }, &inputs);
         let [by_x, by_products, by_h0] = &found[..] else { return Err("gives three gradients".into()) };
         let by_weights = step.needed[1].then(|| products_with_previous(by_products, h, h0, self.reverse));
         let by_bias = step.needed[2].then(|| gate(by_products, 2, h0.size(1)).sum([0, 1]));
-        Ok(vec![Some(by_x.clone()), by_weights, by_bias, Some(by_h0.clone())])
+        Ok(vec![Some(by_x.clone()), by_weights, by_bias, step.needed[3].then(|| by_h0.clone())])
     }
 
     fn cost(&self, inputs: &[Meta], outputs: &[Meta]) -> Cost {
@@ -107,6 +108,7 @@ impl Operation for GruGradient {
 
     fn attributes(&self, state: &mut dyn Hasher) {
         state.write_u8(self.reverse as u8);
+        state.write_u8(self.of_h0 as u8);
     }
 
     fn outputs(&self, inputs: &[Meta]) -> Result<Vec<Meta>, String> {
@@ -129,7 +131,10 @@ impl Operation for GruGradient {
             let by_n = &by_h * (1.0 - &z) * (1.0 - n.square());
             let (by_r, by_z) = (&by_n * m * slope(&r), &by_h * (before - n) * slope(&z));
             let from_h = crate::cat(&[by_r.clone(), by_z.clone(), &by_n * r], -1);
-            carry = by_h * z + from_h.matmul(weights);
+            carry = by_h * z;
+            if step > 0 || self.of_h0 {
+                carry = carry + from_h.matmul(weights);
+            }
             by_inputs.push((t, crate::cat(&[by_r, by_z, by_n], -1)));
             by_products.push((t, from_h));
         }
@@ -157,7 +162,22 @@ impl GruGradient {
         let outputs: [&mut Buffer; 3] = call.outputs();
         let [by_x, by_products, by_h0] = outputs.map(|out| out.as_mut_slice::<T>());
         let reverse = self.reverse;
-        kernel::gru_backward(steps, batch, hidden, reverse, weights, h0, h, gates, by_h, by_x, by_products, by_h0);
+        let of_h0 = self.of_h0;
+        kernel::gru_backward(
+            steps,
+            batch,
+            hidden,
+            reverse,
+            weights,
+            h0,
+            h,
+            gates,
+            by_h,
+            of_h0,
+            by_x,
+            by_products,
+            by_h0,
+        );
     }
 }
 
@@ -188,11 +208,15 @@ pub(super) fn rows() -> Vec<Row> {
         .reference(|_| vec![0.0; 5 * 3 * 7 * 5]),
     ];
     let shapes: [&[usize]; 5] = [&[21, 7], &[3, 7], &[5, 3, 7], &[5, 3, 28], &[5, 3, 7]];
-    let gradient = Case::new("less its meaning", &shapes, |x| {
-        let inputs: Vec<&Tensor> = x.iter().collect();
-        let meaning = GruGradient { reverse: false }.meaning(x).expect("it has a meaning");
-        joined(&Tensor::record_many(GruGradient { reverse: false }, &inputs)) - joined(&meaning)
-    });
-    let gradient = gradient.domain(-0.5, 0.5).discrete().reference(|_| vec![0.0; 5 * 3 * 42 + 3 * 7]);
-    vec![Row { name: "gru", cases }, Row { name: "gru_gradient", cases: vec![gradient] }]
+    let gradient = |name: &str, of_h0: bool| {
+        let operation = move || GruGradient { reverse: false, of_h0 };
+        let gradient = Case::new(name, &shapes, move |x| {
+            let inputs: Vec<&Tensor> = x.iter().collect();
+            let meaning = operation().meaning(x).expect("it has a meaning");
+            joined(&Tensor::record_many(operation(), &inputs)) - joined(&meaning)
+        });
+        gradient.domain(-0.5, 0.5).discrete().reference(|_| vec![0.0; 5 * 3 * 42 + 3 * 7])
+    };
+    let gradients = vec![gradient("less its meaning", true), gradient("less its meaning, h0's not wanted", false)];
+    vec![Row { name: "gru", cases }, Row { name: "gru_gradient", cases: gradients }]
 }
