@@ -1,12 +1,11 @@
 //! A copy of some input planes in which every tap of every position exists and neighbouring positions are neighbours in
-//! memory: padding is written out as zeros, and columns are sorted by their remainder modulo the stride.
+//! memory: padding is written out as zeros, rows and columns are sorted by their remainder modulo the stride.
 
 use crate::Float;
+use crate::cpu::caches::LINE;
 use crate::cpu::{self, TileShape, Vector, Work};
 
-/// Where positions and taps lie in a padded copy of one plane.
-///
-/// Axis 2 is split: coordinate `u` (counted from the lowest one needed) lies at `u % step · width + u / step`.
+/// Where positions and taps lie in a padded copy of one plane: `[plane of axis 0][columns][remainder of axis 1][row][column]`.
 pub(super) struct Layout {
     /// Sizes of the plane copied from.
     source: [usize; 3],
@@ -14,27 +13,38 @@ pub(super) struct Layout {
     step: [usize; 3],
     /// From one row of the copy to the next, in the source, for axes 0 and 1: a step where all taps read the same rows.
     skip: [usize; 2],
-    /// The lowest source coordinate of each axis, for the first position of the band; may be negative.
-    low: [isize; 3],
+    /// The lowest source coordinate of axes 0 and 1, for the first position of the band; may be negative.
+    low: [isize; 2],
     /// From the lowest tap to the highest, for axes 0 and 1.
     span: [usize; 2],
-    /// Coordinates of each axis for a band of `band` positions of axis `axis`.
-    extent: [usize; 3],
-    /// Whether a remainder modulo `step` is read at all, for axis 1.
+    /// Planes of axis 0, and rows of each remainder of axis 1, for a band.
+    extent: [usize; 2],
+    /// Whether a remainder of axis 1 is read at all.
     used: Vec<bool>,
-    /// How many remainders of axis 2 are kept.
-    phases: usize,
-    /// Columns of each remainder.
+    /// Where in a row of the source the first column of each copy of its columns lies; may be negative.
+    columns: Vec<isize>,
+    /// How many columns each has.
     width: usize,
-    /// For each remainder: the columns `begin..end` that are inside the source, and the column of the source the first
-    /// of them comes from.
-    inside: Vec<(usize, usize, usize)>,
+    /// From one remainder of axis 1 to the next, and from one copy of the columns to the next.
+    remainder: usize,
+    sorted: usize,
+    /// From one position to the next along axes 0 and 1.
+    apart: [usize; 2],
     /// Each tap's offset in the copy.
     pub taps: Vec<usize>,
     /// Elements of one plane of the copy.
     pub plane: usize,
     /// Whether the copy is the source itself.
     pub in_place: bool,
+}
+
+/// Which columns a row of the copy has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// Each that is read, once; taps of one remainder read from different places of them.
+    Once,
+    /// For each place of a tap along axis 2 those that it reads: rows of positions follow one another without a gap.
+    ForEachTap,
 }
 
 /// Runs of elements that are neighbours in memory: so many along axes 0 and 1, so far apart, of the same length.
@@ -51,6 +61,7 @@ impl Layout {
         step: [usize; 3],
         positions: [usize; 3],
         displacements: &[[isize; 3]],
+        columns: Columns,
     ) -> Layout {
         let range = |axis: usize| {
             let all = displacements.iter().map(|tap| tap[axis]);
@@ -60,41 +71,51 @@ impl Layout {
         let span = |axis: usize| (ranges[axis].1 - ranges[axis].0) as usize;
         let skip = [0, 1].map(|axis| if span(axis) == 0 { step[axis] } else { 1 });
         let reach = |axis: usize| (positions[axis] - 1) * step[axis] + span(axis) + 1;
-        let extent = [reach(0).div_ceil(skip[0]), reach(1).div_ceil(skip[1]), reach(2)];
-        let phases = step[2].min(span(2) + 1);
-        let width = extent[2].div_ceil(step[2]);
-        let mut used = vec![false; step[1] / skip[1]];
-        displacements.iter().for_each(|tap| used[(tap[1] - ranges[1].0) as usize % (step[1] / skip[1])] = true);
-        let mut layout = Layout {
+        let remainders = step[1] / skip[1];
+        let extent = [reach(0).div_ceil(skip[0]), reach(1).div_ceil(skip[1]).div_ceil(remainders)];
+        let (columns, width) = match columns {
+            Columns::Once => {
+                let kept = step[2].min(span(2) + 1) as isize;
+                ((0..kept).map(|remainder| ranges[2].0 + remainder).collect(), reach(2).div_ceil(step[2]))
+            }
+            Columns::ForEachTap => {
+                let mut places: Vec<isize> = displacements.iter().map(|tap| tap[2]).collect();
+                places.sort_unstable();
+                places.dedup();
+                (places, positions[2])
+            }
+        };
+        // Whole vectors are written, beyond the last row too.
+        let remainder = extent[1] * width + TileShape::MAX_LANES;
+        let sorted = remainders * remainder;
+        let all = columns.len() * sorted;
+        let (mut used, mut taps) = (vec![false; remainders], vec![]);
+        for tap in displacements {
+            let [z, y] = [0, 1].map(|axis| (tap[axis] - ranges[axis].0) as usize);
+            // The last copy of the columns from which the tap's place is reached by whole steps: its own, if it has one.
+            let reaches = |&from: &isize| tap[2] >= from && ((tap[2] - from) as usize).is_multiple_of(step[2]);
+            let index = columns.iter().rposition(reaches).unwrap_or(0);
+            let row = y % remainders * remainder + y / remainders * width;
+            taps.push(z * all + index * sorted + row + (tap[2] - columns[index]) as usize / step[2]);
+            used[y % remainders] = true;
+        }
+        Layout {
             source,
             step,
             skip,
-            low: ranges.map(|range| range.0),
+            low: [ranges[0].0, ranges[1].0],
             span: [span(0), span(1)],
             extent,
             used,
-            phases,
             width,
-            inside: vec![],
-            taps: vec![],
-            plane: extent[0] * extent[1] * phases * width,
+            remainder,
+            sorted,
+            apart: [step[0] / skip[0] * all, width],
+            taps,
+            plane: extent[0] * all,
+            columns,
             in_place: false,
-        };
-        for phase in 0..phases {
-            // Those columns `i` with 0 ≤ low + step·i < length.
-            let low = layout.low[2] + phase as isize;
-            let column = |bound: isize| ((bound - low).max(0) as usize).div_ceil(step[2]).min(width);
-            let (begin, end) = (column(0), column(source[2] as isize));
-            layout.inside.push((begin, end, (low + (step[2] * begin) as isize).max(0) as usize));
         }
-        layout.taps = displacements
-            .iter()
-            .map(|tap| {
-                let [z, y, x] = [0, 1, 2].map(|axis| (tap[axis] - layout.low[axis]) as usize);
-                (z * extent[1] + y) * layout.pitch() + x % step[2] * width + x / step[2]
-            })
-            .collect();
-        layout
     }
 
     /// The layout of the source itself, if every tap of every position of `grid` lies inside and neighbouring positions
@@ -116,33 +137,29 @@ impl Layout {
             source,
             step,
             skip: [1; 2],
-            low: [0; 3],
+            low: [0; 2],
             span: [0, 1].map(|axis| displacements.iter().map(|tap| tap[axis] as usize).max().unwrap_or(0)),
-            extent: source,
+            extent: [source[0], source[1]],
             used: vec![],
-            phases: 1,
+            columns: vec![],
             width: source[2],
-            inside: vec![],
+            remainder: 0,
+            sorted: 0,
+            apart: [step[0] * source[1] * source[2], step[1] * source[2]],
             taps: displacements.iter().map(offset).collect(),
             plane: source.iter().product(),
             in_place: true,
         })
     }
 
-    /// Elements of one row of the copy.
-    fn pitch(&self) -> usize {
-        self.phases * self.width
-    }
-
     /// Offset of the row of positions (z, y) of the band; the taps' offsets are added to it.
     pub(super) fn row(&self, z: usize, y: usize) -> usize {
-        let [z, y] = [z * self.step[0] / self.skip[0], y * self.step[1] / self.skip[1]];
-        (z * self.extent[1] + y) * self.pitch()
+        z * self.apart[0] + y * self.apart[1]
     }
 
     /// How `size` positions of one image follow each other.
     pub(super) fn runs(&self, size: [usize; 3]) -> Runs {
-        let ([depth, height, width], apart) = (size, [self.row(1, 0), self.row(0, 1)]);
+        let ([depth, height, width], apart) = (size, self.apart);
         let mut runs = Runs { counts: [depth, height], apart, length: width };
         if height == 1 || apart[1] == width {
             (runs.counts[1], runs.length) = (1, height * width);
@@ -172,79 +189,74 @@ impl Layout {
         (start, Runs { counts: [1; 2], apart: [0; 2], length: end - start })
     }
 
-    /// Copies one plane; `first` is the band's first position of axes 0 and 1.
-    ///
-    /// # Safety
-    /// `copy` must be valid for [`Layout::plane`] elements and one vector more, which may be overwritten.
-    pub(super) unsafe fn copy<T: Float>(&self, first: [usize; 2], plane: &[T], copy: *mut T) {
-        assert_eq!(plane.len(), self.source.iter().product());
+    /// Copies planes that follow one another on both sides; `first` is the band's first position of axes 0 and 1.
+    pub(super) fn copy<T: Float>(&self, first: [usize; 2], planes: &[T], copy: &mut [T]) {
+        let count = copy.len() / self.plane;
+        assert_eq!(planes.len(), count * self.source.iter().product::<usize>());
         let start = [0, 1].map(|axis| (first[axis] * self.step[axis]) as isize + self.low[axis]);
-        // SAFETY: the plane has the sizes the rows are cut from; the copy is the caller's promise.
-        unsafe { cpu::run(Copy { layout: self, start, plane: plane.as_ptr(), copy }) }
+        // SAFETY: so many planes are there, and room for as many copies.
+        unsafe { cpu::run(Copy { layout: self, start, count, planes: planes.as_ptr(), copy: copy.as_mut_ptr() }) }
     }
 }
 
-/// Copying one plane; `start` is the lowest coordinate of axes 0 and 1.
+/// Copying planes; `start` is the lowest coordinate of axes 0 and 1.
 struct Copy<'a, T> {
     layout: &'a Layout,
     start: [isize; 2],
-    plane: *const T,
+    count: usize,
+    planes: *const T,
     copy: *mut T,
 }
 
-// SAFETY: everything that uses `V` is inlined.
-unsafe impl<T: Float> Work<T> for Copy<'_, T> {
+/// Rows of one copy of the columns, or of two.
+struct Rows<'a, T> {
+    layout: &'a Layout,
+    /// The plane of the source, if it is there, and the first row's and column's coordinates.
+    plane: Option<*const T>,
+    first: isize,
+    column: isize,
+    to: *mut T,
+}
+
+impl<T: Float> Rows<'_, T> {
+    /// Copies the rows, in so many vectors each, those of `together` remainders of axis 1 by turns. With a stride of 2, `both`
+    /// says that the columns between go to the next copy. What is written beyond a row's end is overwritten by the next.
     #[inline(always)]
-    unsafe fn run<V: Vector<T>>(self) {
-        let Copy { layout, start, plane, mut copy } = self;
-        let [depth, height, length] = layout.source;
-        let (width, step) = (layout.width, layout.step[2]);
-        for z in 0..layout.extent[0] {
-            let from_z = start[0] + (z * layout.skip[0]) as isize;
-            for y in 0..layout.extent[1] {
-                let from_y = start[1] + (y * layout.skip[1]) as isize;
-                if !layout.used[y % layout.used.len()] {
-                    copy = copy.wrapping_add(layout.pitch());
-                    continue;
-                }
-                let exists = from_z >= 0 && (from_z as usize) < depth && from_y >= 0 && (from_y as usize) < height;
-                // Formed with wrapping arithmetic, as it points nowhere for a row that does not exist.
-                let row = plane.wrapping_offset((from_z * height as isize + from_y) * length as isize);
-                let inside = |phase: usize| if exists { layout.inside[phase] } else { (width, width, 0) };
-                let count = |phase: usize| inside(phase).1 - inside(phase).0;
-                // Short vectors' parts are written element by element, which costs more than reading twice.
-                if V::LANES == TileShape::MAX_LANES && step == 2 && layout.phases == 2 && count(0).min(count(1)) > 0 {
-                    // SAFETY: the columns of both exist in the source; the copy has room for a vector behind its end.
-                    unsafe { both::<T, V>(row, [inside(0), inside(1)], width, copy) };
-                    copy = copy.wrapping_add(layout.pitch());
-                    continue;
-                }
-                for phase in 0..layout.phases {
-                    let (begin, end, first) = inside(phase);
-                    // Whole vectors are written; what lies beyond the row's end is overwritten by what follows.
-                    // SAFETY: columns `begin..end` exist in the source; the copy has room for a vector behind its end.
-                    unsafe {
-                        zeros::<T, V>(copy, begin);
-                        let from = row.wrapping_add(first);
-                        let (mut i, count) = (0, end - begin);
-                        if step == 1 {
-                            while i + V::LANES <= count {
-                                V::load(from.add(i)).store(copy.add(begin + i));
-                                i += V::LANES;
-                            }
-                            if i < count {
-                                V::load_part(from.add(i), count - i).store(copy.add(begin + i));
-                            }
-                        } else {
-                            let to = copy.add(begin);
-                            match step {
-                                2 => every_second::<T, V>(from, to, count),
-                                4 => spaced::<T, 4>(from, to, count),
-                                _ => (0..count).for_each(|i| *to.add(i) = *from.add(i * step)),
+    unsafe fn copy<V: Vector<T>>(&self, vectors: usize, together: usize, stride: usize, both: bool) {
+        let Rows { layout, plane, first, column, to } = *self;
+        let &Layout { source: [_, height, length], extent: [_, rows], width, remainder, sorted, .. } = layout;
+        let (step, skip) = (layout.step[1], layout.skip[1]);
+        // A plane that does not exist has no rows.
+        let (plane, height) = plane.map_or((std::ptr::null(), 0), |plane| (plane, height));
+        for start in (0..layout.used.len()).step_by(together).filter(|&start| layout.used[start]) {
+            for row in 0..rows {
+                for turn in start..start + together {
+                    let y = first + (row * step + turn * skip) as isize;
+                    let (exists, to) = ((y as usize) < height, to.wrapping_add(turn * remainder + row * width));
+                    let row = plane.wrapping_offset(y * length as isize);
+                    if vectors == 1 {
+                        // The next plane's rows, which the machine does not foresee in time.
+                        let next = row.wrapping_offset(column).wrapping_add(height * length);
+                        cpu::prefetch(next);
+                        cpu::prefetch(next.wrapping_byte_add(LINE));
+                    }
+                    for i in (0..vectors).map(|vector| vector * V::LANES) {
+                        let from = column + (i * stride) as isize;
+                        // SAFETY: a row that exists has `length` elements; the copies have room for a vector behind their ends.
+                        unsafe {
+                            let inside = |from: isize| inside::<T, V>(row, from, length, vectors <= 2);
+                            let zero = V::splat(T::ZERO);
+                            let (low, high) = match stride {
+                                _ if !exists => (zero, zero),
+                                1 => (inside(from), zero),
+                                2 => inside(from).deinterleave(inside(from + V::LANES as isize)),
+                                _ => (spaced(row, from, length, stride), zero),
+                            };
+                            low.store(to.add(i));
+                            if both {
+                                high.store(to.add(sorted + i));
                             }
                         }
-                        zeros::<T, V>(copy.add(end), width - end);
-                        copy = copy.add(width);
                     }
                 }
             }
@@ -252,87 +264,75 @@ unsafe impl<T: Float> Work<T> for Copy<'_, T> {
     }
 }
 
-/// A row whose even and odd columns go to two rows of `width`, one behind the other: from what column to what, and where in
-/// the source the first comes from. There is one of each at least.
-#[inline(always)]
-unsafe fn both<T: Float, V: Vector<T>>(row: *const T, inside: [(usize, usize, usize); 2], width: usize, to: *mut T) {
-    // The side that comes first in the source, and the other, which begins a column later.
-    let early = usize::from(inside[1].2 < inside[0].2);
-    let [count, late] = [early, 1 - early].map(|side| inside[side].1 - inside[side].0);
-    // SAFETY: the caller's promise. What is written beyond the end of the first row comes before the second's own.
-    unsafe {
-        let second = to.add(width);
-        zeros::<T, V>(to, inside[0].0);
-        zeros::<T, V>(to.add(inside[0].1), width - inside[0].1);
-        zeros::<T, V>(second, inside[1].0);
-        let from = row.add(inside[early].2);
-        let starts = [to.add(inside[0].0), second.add(inside[1].0)];
-        let mut i = 0;
-        while i < count {
-            let (low, high) = two::<T, V>(from.add(2 * i), (count - i) + (late.max(i) - i));
-            let values = low.deinterleave(high);
-            let [first, other] = if early == 0 { [values.0, values.1] } else { [values.1, values.0] };
-            let rest = (inside[0].1 - inside[0].0).saturating_sub(i);
-            if rest >= V::LANES {
-                first.store(starts[0].add(i))
-            } else {
-                first.store_part(starts[0].add(i), rest)
-            }
-            other.store(starts[1].add(i));
-            i += V::LANES;
-        }
-        zeros::<T, V>(second.add(inside[1].1), width - inside[1].1);
-    }
-}
-
-/// Every second element, in whole vectors.
-#[inline(always)]
-unsafe fn every_second<T: Float, V: Vector<T>>(from: *const T, to: *mut T, count: usize) {
-    let mut i = 0;
-    while i < count {
-        // SAFETY: the wanted elements exist in the source; there is room for `count` elements and a vector more.
-        unsafe {
-            let (low, high) = two::<T, V>(from.add(2 * i), 2 * (count - i) - 1);
-            low.deinterleave(high).0.store(to.add(i));
-        }
-        i += V::LANES;
-    }
-}
-
-/// Two vectors, of which `count` elements exist.
-#[inline(always)]
-unsafe fn two<T: Float, V: Vector<T>>(from: *const T, count: usize) -> (V, V) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match count >= 2 * V::LANES {
-            true => (V::load(from), V::load(from.add(V::LANES))),
-            false if count > V::LANES => (V::load(from), V::load_part(from.add(V::LANES), count - V::LANES)),
-            false => (V::load_part(from, count), V::splat(T::ZERO)),
-        }
-    }
-}
-
-/// Every `STEP`-th element; a step the compiler knows becomes shuffles.
-#[inline(always)]
-unsafe fn spaced<T: Float, const STEP: usize>(from: *const T, to: *mut T, count: usize) {
-    for i in 0..count {
-        // SAFETY: the caller's promise: all of them exist on both sides.
-        unsafe { *to.add(i) = *from.add(i * STEP) };
-    }
-}
-
-/// Zeros, in whole vectors. Margins are nearly always a vector at most, which a loop alone would hand to `memset`.
-#[inline(always)]
-unsafe fn zeros<T: Float, V: Vector<T>>(to: *mut T, count: usize) {
-    // SAFETY: the caller has room for `count` elements and a vector more.
-    unsafe {
-        if count > 0 {
-            V::splat(T::ZERO).store(to);
-        }
-        if count > V::LANES {
-            for i in (V::LANES..count).step_by(V::LANES) {
-                V::splat(T::ZERO).store(to.add(i));
+// SAFETY: everything that uses `V` is inlined.
+unsafe impl<T: Float> Work<T> for Copy<'_, T> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<T>>(self) {
+        let Copy { layout, start, count, planes, copy } = self;
+        let [depth, height, length] = layout.source;
+        let (columns, stride) = (&layout.columns[..], layout.step[2]);
+        let vectors = layout.width.div_ceil(V::LANES);
+        // In the source's order, where rows are so long that the machine foresees them then.
+        let together = if layout.used.iter().all(|&used| used) { layout.used.len() } else { 1 };
+        for index in 0..count * layout.extent[0] {
+            let z = start[0] + (index % layout.extent[0] * layout.skip[0]) as isize;
+            let planes = planes.wrapping_add(index / layout.extent[0] * depth * height * length);
+            let plane =
+                (z >= 0 && (z as usize) < depth).then(|| planes.wrapping_offset(z * (height * length) as isize));
+            let mut at = 0;
+            while at < columns.len() {
+                let both = stride == 2 && columns.get(at + 1) == Some(&(columns[at] + 1));
+                let to = copy.wrapping_add((index * columns.len() + at) * layout.sorted);
+                let rows = Rows { layout, plane, first: start[1], column: columns[at], to };
+                // SAFETY: the fields' promises. What is known when this is compiled stays out of the loops.
+                unsafe {
+                    match (vectors, stride, both) {
+                        (1, 2, true) => rows.copy::<V>(1, 1, 2, true),
+                        (1, 2, false) => rows.copy::<V>(1, 1, 2, false),
+                        (1, 1, _) => rows.copy::<V>(1, 1, 1, false),
+                        (2, 2, true) => rows.copy::<V>(2, 1, 2, true),
+                        (2, 2, false) => rows.copy::<V>(2, 1, 2, false),
+                        (2, 1, _) => rows.copy::<V>(2, 1, 1, false),
+                        (_, 2, true) => rows.copy::<V>(vectors, together, 2, true),
+                        (_, 2, false) => rows.copy::<V>(vectors, together, 2, false),
+                        (_, 1, _) => rows.copy::<V>(vectors, together, 1, false),
+                        _ => rows.copy::<V>(vectors, together, stride, false),
+                    }
+                }
+                at += 1 + usize::from(both);
             }
         }
+    }
+}
+
+/// The vector from element `from` of a row of `length` on, with zeros for what lies outside. If `masked`,
+/// whole vectors are read as parts are: where the bounds stay the same, a mask costs less than a question.
+#[inline(always)]
+unsafe fn inside<T: Float, V: Vector<T>>(row: *const T, from: isize, length: usize, masked: bool) -> V {
+    let at = row.wrapping_offset(from);
+    let begin = (-from).clamp(0, V::LANES as isize);
+    let end = (length as isize - from).clamp(begin, V::LANES as isize);
+    // SAFETY: the caller's promise; what lies outside is not read.
+    unsafe {
+        match end - begin == V::LANES as isize && !masked {
+            true => V::load(at),
+            false => V::load_between(at, begin as usize, end as usize),
+        }
+    }
+}
+
+/// The same of every so many elements.
+#[inline(always)]
+unsafe fn spaced<T: Float, V: Vector<T>>(row: *const T, from: isize, length: usize, stride: usize) -> V {
+    let mut values = [T::ZERO; TileShape::MAX_LANES];
+    // SAFETY: what lies outside is not read; there is room for all lanes.
+    unsafe {
+        for (lane, value) in values[..V::LANES].iter_mut().enumerate() {
+            let from = from + (lane * stride) as isize;
+            if (from as usize) < length {
+                *value = *row.offset(from);
+            }
+        }
+        V::load(values.as_ptr())
     }
 }

@@ -115,13 +115,12 @@ pub(super) struct Spread<T> {
 }
 
 impl<T: Float> Spread<T> {
-    /// One line of `width` places, by turns from two sides.
+    /// One line of `width` places, in so many pairs of vectors, by turns from two sides.
     #[inline(always)]
-    unsafe fn by_turns<V: Vector<T>>(from: [Option<*const T>; 2], to: *mut T, width: usize) {
-        let mut x = 0;
+    unsafe fn by_turns<V: Vector<T>>(from: [Option<*const T>; 2], to: *mut T, width: usize, pairs: usize) {
         // SAFETY: the caller's promise: so many elements exist on both sides.
         unsafe {
-            while x < width {
+            for x in (0..pairs).map(|pair| pair * 2 * V::LANES) {
                 let rest = width - x;
                 let half = |side: usize| match from[side] {
                     None => V::splat(T::ZERO),
@@ -139,7 +138,29 @@ impl<T: Float> Spread<T> {
                 } else {
                     low.store_part(to, rest);
                 }
-                x += 2 * V::LANES;
+            }
+        }
+    }
+
+    /// All lines; those that go by turns are as many pairs of vectors wide.
+    #[inline(always)]
+    unsafe fn lines<V: Vector<T>>(&self, [depth, height, width]: [usize; 3], pairs: usize) {
+        for r in 0..self.rows {
+            for z in 0..depth {
+                for y in 0..height {
+                    // SAFETY: the fields' promises: these positions exist on both sides.
+                    unsafe {
+                        let offset = r * self.from_row + z * self.from_z + y * self.from_y;
+                        let from = self.from.map(|from| from.map(|from| from.add(offset)));
+                        let to = self.to.add(r * self.to_row + z * self.to_z + y * self.to_y);
+                        match (self.to_x, from[0]) {
+                            (2, _) => Self::by_turns::<V>(from, to, width, pairs),
+                            (1, Some(from)) => line::<T, V>(from, to, width),
+                            (step, Some(from)) => (0..width).for_each(|x| *to.add(x * step) = *from.add(x)),
+                            (_, None) => {}
+                        }
+                    }
+                }
             }
         }
     }
@@ -154,22 +175,11 @@ unsafe impl<T: Float> Work<T> for Spread<T> {
         if self.to_x == 1 && width == self.from_y && width == self.to_y {
             (height, width) = (1, height * width);
         }
-        for r in 0..self.rows {
-            for z in 0..depth {
-                for y in 0..height {
-                    // SAFETY: the fields' promises: these positions exist on both sides.
-                    unsafe {
-                        let offset = r * self.from_row + z * self.from_z + y * self.from_y;
-                        let from = self.from.map(|from| from.map(|from| from.add(offset)));
-                        let to = self.to.add(r * self.to_row + z * self.to_z + y * self.to_y);
-                        match (self.to_x, from[0]) {
-                            (2, _) => Self::by_turns::<V>(from, to, width),
-                            (1, Some(from)) => line::<T, V>(from, to, width),
-                            (step, Some(from)) => (0..width).for_each(|x| *to.add(x * step) = *from.add(x)),
-                            (_, None) => {}
-                        }
-                    }
-                }
+        // SAFETY: the fields' promises. Short lines have a copy of the code in which their masks stay the same.
+        unsafe {
+            match width.div_ceil(2 * V::LANES) {
+                1 => self.lines::<V>([depth, height, width], 1),
+                pairs => self.lines::<V>([depth, height, width], pairs),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Sums over taps of a shifted input, for every position of a grid: the forward pass, and the gradient of the input.
 
 use super::direct::{self, Plane};
-use super::image::{Layout, Runs};
+use super::image::{Columns, Layout, Runs};
 use super::panels::{Patches, Run, Spread, Stream};
 use crate::Float;
 use crate::cpu::{self, TileShape, caches};
@@ -79,6 +79,8 @@ struct Cut {
     /// Channels at a time.
     block: usize,
     layout: Layout,
+    /// For each class, where the taps of a block of channels lie.
+    places: Vec<Vec<usize>>,
 }
 
 /// One cell.
@@ -107,6 +109,11 @@ struct Place<F> {
     row: usize,
     /// Whether they are written past the caches.
     past: bool,
+}
+
+/// Whether few lanes are left empty by `count` elements.
+fn fills(count: usize, lanes: usize) -> bool {
+    count.next_multiple_of(lanes) * 8 <= count * 9
 }
 
 impl Sweep {
@@ -195,6 +202,15 @@ impl Sweep {
         lines.map(|origin| (origin, [at(origin), at([origin[0], origin[1], 1])])).collect()
     }
 
+    /// Whether strips of neighbours are read where they lie, in planes of so many elements. What a stride of one reads is packed
+    /// as fast as it is copied, if it has several taps.
+    fn reads_in_place(&self, plane: usize, lanes: usize) -> bool {
+        match self.taps() {
+            1 => self.rows <= 2 * ROW_BLOCK || plane.is_multiple_of(lanes),
+            _ => self.rows <= 2 * ROW_BLOCK && (self.step[2] > 1 || self.classes.len() > 1),
+        }
+    }
+
     fn cut(&self, wide: usize) -> Cut {
         let axis = if self.grid[0] > 1 { 0 } else { 1 };
         let row: usize = self.grid[axis + 1..].iter().product();
@@ -225,8 +241,24 @@ impl Sweep {
             true => Layout::in_place(self.source, self.step, self.grid, &taps),
             false => None,
         };
-        let layout = layout.unwrap_or_else(|| Layout::new(self.source, self.step, size, &taps));
-        Cut { images, axis, band, bands: self.grid[axis].div_ceil(band), block, layout }
+        // Where rows leave lanes empty, they are copied so that strips can go on from one to the next.
+        let lanes = wide / 2;
+        let crosses = (size[2] <= lanes || !fills(size[2], lanes)) && fills(size[1] * size[2], lanes);
+        let columns = match self.rows > FEW_ROWS && self.reads_in_place(0, lanes) && crosses {
+            true => Columns::ForEachTap,
+            false => Columns::Once,
+        };
+        let layout = layout.unwrap_or_else(|| Layout::new(self.source, self.step, size, &taps, columns));
+        let mut before = 0;
+        let places = self.classes.iter().map(|class| {
+            let taps = &layout.taps[before..][..class.taps.len()];
+            before += class.taps.len();
+            let channels = (0..block).map(|channel| channel * layout.plane);
+            let places = channels.flat_map(|channel| taps.iter().map(move |tap| channel + tap));
+            places.collect()
+        });
+        let places = places.collect();
+        Cut { images, axis, band, bands: self.grid[axis].div_ceil(band), block, layout, places }
     }
 
     /// How many whole images of `whole` positions a cell takes, `about` positions or less: so many that cells are even, that
@@ -292,13 +324,10 @@ impl Sweep {
 
     /// Copies a block of channels of a cell's images: `[image][channel][plane]`.
     fn copy<T: Float>(&self, cut: &Cut, cell: &Cell, channel: usize, channels: usize, x: &[T], copy: &mut [T]) {
-        let (source, plane) = (self.source.iter().product::<usize>(), cut.layout.plane);
-        assert!(copy.len() >= cell.images * channels * plane + 16);
-        for index in 0..cell.images * channels {
-            let (image, c) = (cell.image + index / channels, channel + index % channels);
-            let from = (image * self.groups + cell.group) * self.channels + c;
-            // SAFETY: the planes lie one after the other in the copy, which is longer than all of them.
-            unsafe { cut.layout.copy(cell.first, &x[from * source..][..source], copy.as_mut_ptr().add(index * plane)) };
+        let source: usize = self.source.iter().product();
+        for (image, copy) in (cell.image..).zip(copy.chunks_exact_mut(channels * cut.layout.plane)).take(cell.images) {
+            let from = ((image * self.groups + cell.group) * self.channels + channel) * source;
+            cut.layout.copy(cell.first, &x[from..][..channels * source], copy);
         }
     }
 
@@ -365,10 +394,12 @@ impl Sweep {
     fn product<T: Float>(&self, cut: &Cut, cell: &Cell, x: &[T], weights: &[T], y: &Target<T>) {
         let TileShape { columns: wide, lanes, .. } = TileShape::of::<T>();
         let each: usize = cell.size.iter().product();
-        // Images that lie ready are worked on one by one, if few lanes are left empty.
-        let alone = cut.layout.in_place && self.taps() == 1 && each.next_multiple_of(lanes) * 8 <= each * 9;
-        let image = if alone { each } else { cell.images * each };
-        let straight = self.is_contiguous() && (cell.images == 1 || alone || each.is_multiple_of(wide));
+        // Runs that lie ready are worked on one by one.
+        let run = cut.layout.runs(cell.size).length;
+        let alone = self.reads_in_place(cut.layout.plane, lanes) && fills(run, lanes);
+        let run = if alone { run } else { cell.images * each };
+        let straight =
+            self.is_contiguous() && (cell.images == 1 || each.is_multiple_of(run) || each.is_multiple_of(wide));
         let length = (cell.images * each).next_multiple_of(wide);
         if straight {
             let plane =
@@ -379,7 +410,7 @@ impl Sweep {
                 unsafe { y.at.at(plane(position / each) + corner + position % each) }
             };
             let past = y.past && cut.block == self.channels;
-            self.sums(cut, cell, x, weights, image, Place { at: place, row: self.target_size(), past });
+            self.sums(cut, cell, x, weights, run, Place { at: place, row: self.target_size(), past });
             if past {
                 cpu::fence();
             }
@@ -389,7 +420,7 @@ impl Sweep {
             let base = SendPointer(sums.as_mut_ptr());
             // SAFETY: there is room for all classes, rows and positions.
             let place = |class: usize, position: usize| unsafe { base.at(class * self.rows * length + position) };
-            self.sums(cut, cell, x, weights, cell.images * each, Place { at: place, row: length, past: false });
+            self.sums(cut, cell, x, weights, run, Place { at: place, row: length, past: false });
             let (sums, places) = (&*sums, self.places());
             // Lines of the target that follow one another are put together in the cache first.
             let past = y.past && self.target_step[2] == 2 && self.target[0] == 1;
@@ -473,21 +504,21 @@ impl Sweep {
         cpu::fence();
     }
 
-    /// All sums of a cell, in strips that do not cross the end of `image` positions.
+    /// All sums of a cell, in strips that do not cross the end of `run` positions.
     fn sums<T: Float>(
         &self,
         cut: &Cut,
         cell: &Cell,
         x: &[T],
         weights: &[T],
-        image: usize,
+        run: usize,
         place: Place<impl Fn(usize, usize) -> *mut T>,
     ) {
         let TileShape { rows: tall, columns: wide, lanes } = TileShape::of::<T>();
         let (plane, padded) = (cut.layout.plane, pack::left_size::<T>(self.rows, 1));
         let positions = cell.images * cell.size.iter().product::<usize>();
         let most = self.classes.iter().map(|class| class.taps.len()).max().unwrap_or(0);
-        let starts = || (0..positions).step_by(image).flat_map(|first| (first..first + image).step_by(wide));
+        let starts = || (0..positions).step_by(run).flat_map(|first| (first..first + run).step_by(wide));
         // With few rows, strips are used soon after they are packed, while they are near; not at once, for what has just been
         // written piece by piece is slow to read.
         let strips = starts().count();
@@ -513,17 +544,19 @@ impl Sweep {
                         let taps = class.taps.len();
                         let depth = channels * taps;
                         let weights = &weights[(before * self.channels + channel * taps) * padded..];
-                        let in_place = taps == 1 && (self.rows <= 2 * ROW_BLOCK || plane.is_multiple_of(lanes));
+                        let (in_place, places) = (self.reads_in_place(plane, lanes), &cut.places[index]);
+                        let last = places[..depth].iter().max().copied().unwrap_or(0);
                         let mut starts = starts().peekable();
                         while starts.peek().is_some() {
                             strips.clear();
                             for start in starts.by_ref().take(together) {
-                                let columns = wide.min(image - start % image);
+                                let columns = wide.min(run - start % run);
                                 let used = self.runs(cut, cell, image_step, start, columns, &mut runs);
-                                let from = runs[0].base + cut.layout.taps[before];
+                                // The first step's, where a stride leads to all others.
+                                let from = runs[0].base + if taps == 1 { places[0] } else { 0 };
                                 let panel = &mut panel[strips.len() * depth * wide..];
-                                if in_place && used == 1 && from + (channels - 1) * plane + wide <= source.len() {
-                                    strips.push((start, columns, source[from..].as_ptr(), plane));
+                                if in_place && used == 1 && runs[0].base + last + wide <= source.len() {
+                                    strips.push((start, columns, source[from..].as_ptr(), true));
                                     continue;
                                 }
                                 let patches = Patches {
@@ -537,11 +570,12 @@ impl Sweep {
                                 // SAFETY: the runs lie inside the image; the panel has room for what is written beyond a
                                 // run's end.
                                 unsafe { cpu::run(patches) };
-                                strips.push((start, columns, panel.as_ptr(), wide));
+                                strips.push((start, columns, panel.as_ptr(), false));
                             }
                             for row in (0..self.rows).step_by(ROW_BLOCK) {
-                                for &(start, columns, b, b_step) in &strips {
-                                    if in_place && row == 0 {
+                                for &(start, columns, b, here) in &strips {
+                                    let b_step = if here { plane } else { wide };
+                                    if in_place && taps == 1 && row == 0 {
                                         // What the kernel does not ask for itself of the next strip.
                                         for channel in 0..channels.min(AHEAD) {
                                             let next = b.wrapping_add(channel * b_step + wide);
@@ -564,7 +598,7 @@ impl Sweep {
                                         add: channel > 0,
                                     };
                                     // SAFETY: the panels are complete, the rows exist, and the place belongs to this cell.
-                                    unsafe { if place.past { strip.compute_past_caches() } else { strip.compute() } }
+                                    unsafe { strip.compute_at((here && taps > 1).then_some(places), place.past) }
                                 }
                             }
                         }

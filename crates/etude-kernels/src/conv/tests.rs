@@ -312,6 +312,9 @@ fn strip_geometries() -> Vec<ConvGeometry> {
     let mut all = vec![
         halved,
         ConvGeometry { input: [1, 10, 76], padding: [0, 0, 0], ..halved },
+        // Rows of positions shorter than a vector that follow one another without a gap, once with copies that overlap.
+        ConvGeometry { input: [1, 28, 27], ..halved },
+        ConvGeometry { input: [1, 29, 29], kernel: [1, 4, 5], padding: [0; 3], ..halved },
         ConvGeometry { input: [1, 7, 2], padding: [0, 2, 3], ..halved },
         ConvGeometry { input: [1, 5, 1], kernel: [1, 2, 2], ..halved },
         ConvGeometry { input: [1, 1, 67], kernel: [1, 1, 4], padding: [0, 0, 2], ..halved },

@@ -5,7 +5,7 @@
 use super::ConvGeometry;
 use super::ahead::{Ahead, Pieces};
 use super::direct::{CORRELATED, Correlation, Fold};
-use super::image::{Layout, Runs};
+use super::image::{Columns, Layout, Runs};
 use super::transposed::TransposedPatches;
 use crate::Float;
 use crate::cpu::{self, TileShape, caches};
@@ -124,7 +124,9 @@ fn cut(g: &ConvGeometry) -> Cut {
     last[axis] = (g.output[axis] - 1) % band + 1;
     let in_place = Layout::in_place(g.input, g.stride, g.output, &displacements)
         .filter(|layout| !direct && layout.runs(last).length >= TileShape::MAX_LANES);
-    let layout = in_place.unwrap_or_else(|| Layout::new(g.input, g.stride, size, &displacements));
+    // Rows shorter than a vector are packed faster in one run.
+    let columns = if direct || size[2] > TileShape::MAX_LANES { Columns::Once } else { Columns::ForEachTap };
+    let layout = in_place.unwrap_or_else(|| Layout::new(g.input, g.stride, size, &displacements, columns));
     Cut { taps, rows, channels, block, images, axis, band, part, parts: g.batch.div_ceil(part), direct, layout }
 }
 
@@ -212,15 +214,11 @@ struct Chunk {
 impl Chunk {
     /// Copies the chunk's input planes: `[image][channel][plane]`.
     fn copy<T: Float>(&self, g: &ConvGeometry, cut: &Cut, x: &[T], copy: &mut [T]) {
-        let (source, plane) = (g.input.iter().product::<usize>(), cut.layout.plane);
-        assert!(copy.len() >= self.images * self.channels * plane + 16);
-        for index in 0..self.images * self.channels {
-            let (image, channel) = (self.image + index / self.channels, self.channel + index % self.channels);
-            let from = (image * g.groups + self.group) * cut.channels + channel;
-            // SAFETY: the planes lie one after the other in the copy, which is longer than all of them.
-            unsafe {
-                cut.layout.copy(self.corner, &x[from * source..][..source], copy.as_mut_ptr().add(index * plane))
-            };
+        let source: usize = g.input.iter().product();
+        let images = (self.image..).zip(copy.chunks_exact_mut(self.channels * cut.layout.plane));
+        for (image, copy) in images.take(self.images) {
+            let from = ((image * g.groups + self.group) * cut.channels + self.channel) * source;
+            cut.layout.copy(self.corner, &x[from..][..self.channels * source], copy);
         }
     }
 

@@ -34,7 +34,7 @@ const AHEAD: isize = 16;
 impl<T: Float> Strip<T> {
     /// One tile for each number of rows, of one or of two vectors. Each is compiled by itself: one function that holds
     /// them all would keep neither its sums nor its strides in registers.
-    const TILES: [[unsafe fn(&Self, InstructionSet, usize, bool); 2]; 12] = [
+    const TILES: [[unsafe fn(&Self, InstructionSet, usize, *const usize, bool); 2]; 12] = [
         [Self::tile::<1, 1>, Self::tile::<1, 2>],
         [Self::tile::<2, 1>, Self::tile::<2, 2>],
         [Self::tile::<3, 1>, Self::tile::<3, 2>],
@@ -55,23 +55,27 @@ impl<T: Float> Strip<T> {
     /// The fields must describe valid memory, as documented on the type; `c` must not overlap `a` or `b`.
     pub(crate) unsafe fn compute(self) {
         // SAFETY: the caller's promise.
-        unsafe { self.tiles(false) }
+        unsafe { self.tiles(std::ptr::null(), false) }
     }
 
-    /// As [`Strip::compute`], but `c`, which must not be added to, is written past the caches where its lines lie so that
-    /// it can be. The caller fences ([`cpu::fence`]) before another thread may look.
+    /// As [`Strip::compute`] for a packed left side, but element (p, j) of the right side lies at `places[p] + j` if there are
+    /// `places`, which are near and need not be asked for. If `past`, `c`, which must not be added to then, is written past the
+    /// caches where its lines lie so that it can be; the caller fences ([`cpu::fence`]) before another thread may look.
     ///
     /// # Safety
     /// As for [`Strip::compute`].
-    pub(crate) unsafe fn compute_past_caches(self) {
-        let whole = self.columns == T::shape(cpu::instruction_set()).columns;
+    pub(crate) unsafe fn compute_at(self, places: Option<&[usize]>, past: bool) {
+        assert!(places.is_none_or(|places| places.len() >= self.depth) && self.a_row == 1);
+        let TileShape { lanes, .. } = T::shape(cpu::instruction_set());
+        let whole = self.columns.is_multiple_of(lanes);
         let aligned = (self.c as usize | (self.c_row * size_of::<T>())).is_multiple_of(LINE);
         // SAFETY: the caller's promise.
-        unsafe { self.tiles(whole && aligned && !self.add) }
+        unsafe { self.tiles(places.map_or(std::ptr::null(), <[usize]>::as_ptr), past && whole && aligned && !self.add) }
     }
 
-    /// All tiles; `past` says whether results are written past the caches.
-    unsafe fn tiles(&self, past: bool) {
+    /// All tiles; `places` are null where the right side has a stride. Both options go from call to call by themselves: what is
+    /// written in pieces and then read as a whole waits for all stores before it.
+    unsafe fn tiles(&self, places: *const usize, past: bool) {
         let set = cpu::instruction_set();
         let TileShape { rows: tall, lanes, .. } = T::shape(set);
         let column = usize::from(self.columns > lanes);
@@ -81,17 +85,23 @@ impl<T: Float> Strip<T> {
         for row in (0..self.rows).step_by(step) {
             let rows = step.min(self.rows - row);
             // SAFETY: rows `row..row + rows` exist in `a` and `c`.
-            unsafe { Self::TILES[rows - 1][column](self, set, row, past) };
+            unsafe { Self::TILES[rows - 1][column](self, set, row, places, past) };
         }
     }
 
     /// The tile of `R` rows from `row`, `C` vectors wide.
-    unsafe fn tile<const R: usize, const C: usize>(&self, set: InstructionSet, row: usize, past: bool) {
+    unsafe fn tile<const R: usize, const C: usize>(
+        &self,
+        set: InstructionSet,
+        row: usize,
+        places: *const usize,
+        past: bool,
+    ) {
         let TileShape { rows: tall, .. } = T::shape(set);
         let offset = (row / tall) as isize * self.a_strip + (row % tall) as isize * self.a_row;
         let (a, c) = (self.a.wrapping_offset(offset), self.c.wrapping_add(row * self.c_row));
         // SAFETY: the set is the chosen one; the rest is the caller's promise.
-        unsafe { T::dispatch(set, Tile::<T, R, C> { strip: self, a, c, past }) }
+        unsafe { T::dispatch(set, Tile::<T, R, C> { strip: self, a, c, places, past }) }
     }
 }
 
@@ -100,6 +110,8 @@ struct Tile<'a, T, const R: usize, const C: usize> {
     strip: &'a Strip<T>,
     a: *const T,
     c: *mut T,
+    /// Where each step of the depth lies in `b`; null if by its stride.
+    places: *const usize,
     /// Whether `c` is written past the caches: it begins at a line, as its rows do, and no column is missing.
     past: bool,
 }
@@ -111,7 +123,7 @@ unsafe impl<T: Float, const R: usize, const C: usize> Work<T> for Tile<'_, T, R,
         if R > V::ROWS {
             return; // Never asked for; without this the tile would be compiled all the same.
         }
-        let Tile { strip, a, c, past } = self;
+        let Tile { strip, a, c, places, past } = self;
         let (depth, c_row) = (strip.depth, strip.c_row);
         // SAFETY: `R` rows and `C` vectors of columns are there to read; of `c` only `columns` are touched.
         unsafe {
@@ -124,6 +136,7 @@ unsafe impl<T: Float, const R: usize, const C: usize> Work<T> for Tile<'_, T, R,
             }
             // One stride as a constant becomes part of the instructions.
             let sums: [[V; C]; R] = match strip.a_row {
+                _ if !places.is_null() => accumulate_at(depth, a, strip.a_step, strip.b, places),
                 1 => accumulate(depth, a, 1, strip.a_step, strip.b, strip.b_step),
                 a_row => accumulate(depth, a, a_row, strip.a_step, strip.b, strip.b_step),
             };
@@ -181,16 +194,55 @@ unsafe fn accumulate<T: Float, V: Vector<T>, const R: usize, const C: usize>(
                     cpu::prefetch(b.wrapping_offset(ahead).wrapping_add(j * V::LANES));
                 }
             }
-            for i in 0..R {
-                let left = V::splat(*a.offset(i as isize * a_row));
-                for j in 0..C {
-                    sums[i][j] = left.mul_add(right[j], sums[i][j]);
-                }
-            }
+            multiply(&mut sums, a, a_row, &right);
             a = a.wrapping_offset(a_step);
             b = b.wrapping_offset(b_step);
         }
         sums
+    }
+}
+
+/// The same with a packed left side, where step p of the right side lies at `places[p]`.
+#[inline(always)]
+unsafe fn accumulate_at<T: Float, V: Vector<T>, const R: usize, const C: usize>(
+    depth: usize,
+    mut a: *const T,
+    a_step: isize,
+    b: *const T,
+    places: *const usize,
+) -> [[V; C]; R] {
+    // SAFETY: as above, and there are as many places.
+    unsafe {
+        let mut sums = [[V::splat(T::ZERO); C]; R];
+        for step in 0..depth {
+            let b = b.wrapping_add(*places.add(step));
+            let mut right = [V::splat(T::ZERO); C];
+            for j in 0..C {
+                right[j] = V::load(b.add(j * V::LANES));
+            }
+            multiply(&mut sums, a, 1, &right);
+            a = a.wrapping_offset(a_step);
+        }
+        sums
+    }
+}
+
+/// One step of the depth.
+#[inline(always)]
+unsafe fn multiply<T: Float, V: Vector<T>, const R: usize, const C: usize>(
+    sums: &mut [[V; C]; R],
+    a: *const T,
+    a_row: isize,
+    right: &[V; C],
+) {
+    // SAFETY: the caller's promise: the left side has `R` rows.
+    unsafe {
+        for i in 0..R {
+            let left = V::splat(*a.offset(i as isize * a_row));
+            for j in 0..C {
+                sums[i][j] = left.mul_add(right[j], sums[i][j]);
+            }
+        }
     }
 }
 
