@@ -152,7 +152,7 @@ pub trait Operation: Any + Debug + Send + Sync {
     }
 
     /// Whether the kernel, whose one output is the gradient of an update and read by nothing else, takes the update's step
-    /// block by block ([`Call::update`]) instead of storing it.
+    /// block by block instead of storing it.
     fn takes_update(&self, _inputs: &[Meta]) -> bool {
         false
     }
