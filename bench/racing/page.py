@@ -13,28 +13,33 @@ The weights' gradients are written whole however little they sum: with fewer tha
 each task of convnet's largest has one to three images, and reached 34 to 54 % of the peak instead of 56 to 74 on an Intel Xeon. The dense
 layer's weights, 1.6 MB, are read whole for eight examples as for 128. And small steps pay for each line of memory that one core writes
 and the other reads, most where the cores have different third-level caches; threads keep to their own tasks from kernel to kernel for
-that reason. convnet's stay within 10.1 percent of their middle and lstm's within 10.3 (9 and 10.2 before, when both were slower: what is the
-same for any size shrank less than the rest), where the first is the longest: of lstm's 32.5 ms, some 6.7 are the same for any length. Adam
-takes 1.4 to 2.4 of them, to pack the recurrent weights and read them for the first time some 1.6 (33 MB are read and written; by itself a copy of as many past the caches takes
+that reason. convnet's stay within 9.9 percent of their middle and lstm's within 9.2 (10.1 and 10.3 at 931e59d, before updates followed their
+gradients), where the first is the longest. Of lstm's 31.5 ms with 25 symbols, some 6 are the same for any length: Adam, whose step
+is now taken as a product makes the gradient, adds some 0.7 to the products' time where it took 1.4 to 2.2 by itself; to pack the recurrent
+weights and read them for the first time takes some 1.6 (33 MB are read and written; by itself a copy of as many past the caches takes
 0.5 to 0.7 ms for either direction), three products of 83 rows 3 (2.2 at the peak). The state of zeros with which a sequence begins
 multiplies nothing and its gradient takes no product: 0.35 ms less. Rows asked for further ahead while weights are packed backwards:
 0.1 less. Tried and left: packing within the first step's products, each block while the one before is multiplied, gained nothing forwards and took
-1.3 ms longer backwards; with both halves of a panel written in order, packing took half as long again.
+1.3 ms longer backwards; with both halves of a panel written in order, packing took half as long again. Adam behind its gradient
+where the caches hold the parameters: convnet's step with eight examples took 1.05 times as long, mlp's 1.02 to 1.03.
 
-In the table of threads dqn and ddpm stay below 1.7, the goal of every step above 5 ms. Their steps on two threads, 11.2 and 139 ms there, took
-9.8 and 113 in the race above, which would be 1.67 and 1.93; a run of commit 1e0dd05 had 1.90 and 1.95. Why they were slower in those
-minutes was not found out.
+All this is of cores near each other. On far ones (below) convnet's step with eight examples takes 2.3 ms instead of 0.94 and is 43 % above the
+middle: half a millisecond of the difference is Adam of the dense layer, whose weights each core writes where the other has read
+them, the rest is in every kernel that reads what both have written.
+
+In an earlier table of threads, of commit 931e59d, dqn and ddpm stayed below 1.7, the goal of every step above 5 ms (1.46 and 1.57); why
+was not found out.
 """
 
 NEAREST = """
 ## The workload nearest to its goal
 
-gpt. Its floor: products, of 1024 rows, are 29 of its 30.5 GFLOP. PyTorch's have the same sizes; how near
+gpt, in most races (bert in the one above). Its floor: products, of 1024 rows, are 29 of its 30.5 GFLOP. PyTorch's have the same sizes; how near
 to the peak each comes stands in docs/kernels.md.
 
 On the AMD EPYC of the tables above the peak stayed at 236 GFLOP/s for hours: the products' floor is 123 ms, all kernels' some 140, and
-the step takes 168 to 173. Seven rounds of three races there gave 1.09, 1.19, 1.22, 1.22, 1.22, 1.23 and 1.35, two later 1.23 and 1.25, the two of the race above 1.08, in a
-minute when every program was slower, and 1.24.
+the step takes 168 to 173. Seven rounds of three races there gave 1.09, 1.19, 1.22, 1.22, 1.22, 1.23 and 1.35, two later 1.23 and 1.25, two more 1.08, in a
+minute when every program was slower, and 1.24, the two of the race above 1.24 and 1.37.
 In a profile products take 80 % of the time, at 70 to 90 % of the peak; attention 7 %; GELU, forwards and back, 6 %; other chains and
 folds 4 %; updates and norms 3 %. A profile of PyTorch's step in the same minutes: products 172 ms where ours take 152 (a block's first
 dense layer 4.0 ms against 2.8), attention 22 ms against 14, GELU 18 against 12.
