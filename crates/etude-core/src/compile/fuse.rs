@@ -44,6 +44,15 @@ pub(super) fn users(items: &Items) -> Vec<Vec<usize>> {
     users
 }
 
+/// The group of each item.
+pub(super) fn members(items: &Items, groups: &[Group]) -> Vec<usize> {
+    let mut member = vec![usize::MAX; items.items.len()];
+    for (number, group) in groups.iter().enumerate() {
+        group.iter().for_each(|&item| member[item] = number);
+    }
+    member
+}
+
 /// Which items hold a wanted result.
 pub(super) fn wanted(items: &Items) -> Vec<bool> {
     let mut wanted = vec![false; items.items.len()];
@@ -131,10 +140,7 @@ fn connected(items: &Items, times: &[i32]) -> Vec<Group> {
 
 /// Moves folds into the group that makes their input, where one traversal serves both.
 fn attach_folds(items: &Items, users: &[Vec<usize>], wanted: &[bool], groups: &mut Vec<Group>) {
-    let mut member = vec![usize::MAX; items.items.len()];
-    for (number, group) in groups.iter().enumerate() {
-        group.iter().for_each(|&item| member[item] = number);
-    }
+    let mut member = members(items, groups);
     let mut tails: Vec<Option<Vec<usize>>> = vec![None; groups.len()];
     for at in 0..items.items.len() {
         let Work::Reduce(_, axes) = &items.items[at].work else { continue };

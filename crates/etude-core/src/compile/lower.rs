@@ -1,7 +1,7 @@
 //! Groups become steps. A group of elementwise items is written as a tile program, with registers given
 //! back as soon as their last reader has run.
 
-use super::fuse::{Group, direct};
+use super::fuse::{self, Group, direct};
 use super::graph::{Base, Item, Items, Located, Work};
 use crate::operation::{Kind, Meta};
 use crate::{Shape, Window};
@@ -55,10 +55,7 @@ impl Draft {
 
 /// Writes every group as a step, or names the group that needs more registers than there are.
 pub(crate) fn lower(items: &Items, groups: &[Group]) -> Result<Vec<Draft>, usize> {
-    let mut member = vec![0; items.items.len()];
-    for (number, group) in groups.iter().enumerate() {
-        group.iter().for_each(|&item| member[item] = number);
-    }
+    let member = fuse::members(items, groups);
     let mut outside = vec![false; items.items.len()];
     for (at, item) in items.items.iter().enumerate() {
         for input in &item.inputs {

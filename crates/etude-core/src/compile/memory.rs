@@ -2,7 +2,7 @@
 //! holds are overwritten in place.
 
 use super::graph::{Base, Items, Located};
-use super::lower::{Draft, DraftWork};
+use super::lower::{Draft, DraftUpdate, DraftWork};
 use super::plan::{Action, Behind, Home, KernelInput, Place, Plan, RowsProgram, Slot, Step, TileInput};
 use crate::Window;
 use std::collections::HashMap;
@@ -90,56 +90,38 @@ impl Memory {
         let (inputs, places): (Vec<Located>, Vec<Place>) =
             draft.inputs.iter().map(|input| (*input, self.input_place(input.base))).unzip();
         let own = draft.own_inputs();
-        let action =
-            match draft.work {
-                DraftWork::Tile { program, kept, reduced, strides, scalars } => Action::Tile {
-                    prepared: Box::new(program.prepare()?),
-                    kept,
-                    reduced,
-                    inputs: inputs
-                        .iter()
-                        .zip(&places)
-                        .zip(strides)
-                        .zip(&in_place)
-                        .map(|(((input, &place), strides), &in_place)| TileInput {
-                            place,
-                            in_place,
-                            offset: input.window.offset,
-                            strides,
-                        })
-                        .collect(),
-                    scalars,
-                },
-                DraftWork::Kernel { update } => {
-                    let super::graph::Work::Kernel(source) = &items.items[draft.item].work else {
-                        return Err("a kernel step without a kernel".into());
-                    };
-                    let argument = |(input, &place): (&Located, &Place)| match input.base {
-                        Base::Scalar(index) => KernelInput::Scalar(index),
-                        _ => KernelInput::Array(place, input.window, input.dtype),
-                    };
-                    let kernel_inputs = inputs.iter().zip(&places).take(own).map(argument).collect();
-                    let beside = inputs.iter().zip(&places).zip(&in_place).skip(own);
-                    let update =
-                        update.map(|update| {
-                            let strides = vec![update.shape[1] as isize, 1];
-                            let input = |((input, &place), &in_place): ((&Located, &Place), &Option<usize>)| {
-                                TileInput { place, in_place, offset: input.window.offset, strides: strides.clone() }
-                            };
-                            let [rows, columns] = update.shape;
-                            let (inputs, scalars) = (beside.map(input).collect(), update.scalars);
-                            Ok::<_, String>(RowsProgram {
-                                prepared: update.program.prepare()?.into(),
-                                rows,
-                                columns,
-                                inputs,
-                                scalars,
-                            })
-                        });
-                    let behind = update.transpose()?.map_or(Behind::Nothing, |update| Behind::Update(Box::new(update)));
-                    Action::Kernel { source: source.clone(), inputs: kernel_inputs, behind }
-                }
-            };
+        let tile_input = |at: usize, strides: Vec<isize>| {
+            let offset = inputs[at].window.offset;
+            TileInput { place: places[at], in_place: in_place[at], offset, strides }
+        };
+        let action = match draft.work {
+            DraftWork::Tile { program, kept, reduced, strides, scalars } => Action::Tile {
+                prepared: Box::new(program.prepare()?),
+                kept,
+                reduced,
+                inputs: strides.into_iter().enumerate().map(|(at, strides)| tile_input(at, strides)).collect(),
+                scalars,
+            },
+            DraftWork::Kernel { update } => {
+                let super::graph::Work::Kernel(source) = &items.items[draft.item].work else {
+                    return Err("a kernel step without a kernel".into());
+                };
+                let argument = |(input, &place): (&Located, &Place)| match input.base {
+                    Base::Scalar(index) => KernelInput::Scalar(index),
+                    _ => KernelInput::Array(place, input.window, input.dtype),
+                };
+                let behind = match update {
+                    None => Behind::Nothing,
+                    Some(DraftUpdate { program, shape: [rows, columns], scalars }) => {
+                        let beside = (own..inputs.len()).map(|at| tile_input(at, vec![columns as isize, 1])).collect();
+                        let prepared = Box::new(program.prepare()?);
+                        Behind::Update(Box::new(RowsProgram { prepared, rows, columns, inputs: beside, scalars }))
+                    }
+                };
+                let inputs = inputs.iter().zip(&places).take(own).map(argument).collect();
+                Action::Kernel { source: source.clone(), inputs, behind }
+            }
+        };
         let known = match &action {
             Action::Tile { prepared, .. } => prepared.known().map(String::from),
             Action::Kernel { .. } => None,

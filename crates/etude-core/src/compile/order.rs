@@ -2,7 +2,7 @@
 //! gives back, by itself or with what it makes possible, runs at once. So a weight is updated as soon as its gradient is
 //! there, and the gradients of a model are not all alive at once.
 
-use super::fuse::Group;
+use super::fuse::{self, Group};
 use super::graph::{Base, Items};
 use super::updates::{self, Joined};
 use std::collections::{BTreeSet, HashMap};
@@ -50,10 +50,7 @@ struct State {
 impl State {
     fn new(items: &Items, joined: &Joined) -> State {
         let groups = &joined.groups;
-        let mut member = vec![0; items.items.len()];
-        for (number, group) in groups.iter().enumerate() {
-            group.iter().for_each(|&item| member[item] = number);
-        }
+        let member = fuse::members(items, groups);
         let mut known: HashMap<Base, usize> = HashMap::new();
         let mut held: Vec<Held> = Vec::new();
         let mut state = State {

@@ -19,22 +19,29 @@ pub(crate) struct Joined {
 
 /// Joins each kernel with the elementwise work that its gradient is made for, where that makes no circle; if it pays at all.
 pub(crate) fn pair(items: &Items, groups: Vec<Group>) -> Joined {
+    if !pays(items) {
+        return Joined { lead: groups.iter().map(Vec::len).collect(), groups, before: Vec::new() };
+    }
     let mut graph = Order::new(items, &groups);
-    for update in 0..if pays(items) { groups.len() } else { 0 } {
+    for update in 0..groups.len() {
         if let Some(kernel) = gradient_of(items, &groups[update], &graph) {
             graph.join(items, &groups, kernel, update);
         }
     }
+    // The kernel's group stands for the unit, and comes first in it.
+    let lead: Vec<usize> = groups.iter().map(Vec::len).collect();
+    let mut units = groups.clone();
+    for (at, &unit) in graph.unit.iter().enumerate().filter(|(at, unit)| at != *unit) {
+        units[unit].extend(&groups[at]);
+    }
+    let mut number = Vec::with_capacity(groups.len());
     let mut joined = Joined { groups: Vec::new(), lead: Vec::new(), before: Vec::new() };
-    let mut number = vec![usize::MAX; groups.len()];
-    let mut parts: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
-    (0..groups.len()).for_each(|group| parts[graph.unit[group]].push(group));
-    for (unit, parts) in parts.iter().enumerate().filter(|(_, parts)| !parts.is_empty()) {
-        number[unit] = joined.groups.len();
-        // The kernel's group stands for the unit.
-        joined.lead.push(groups[unit].len());
-        let rest = parts.iter().filter(|&&part| part != unit).flat_map(|&part| &groups[part]);
-        joined.groups.push(groups[unit].iter().chain(rest).copied().collect());
+    for (unit, group) in units.into_iter().enumerate() {
+        number.push(joined.groups.len());
+        if graph.unit[unit] == unit {
+            joined.lead.push(lead[unit]);
+            joined.groups.push(group);
+        }
     }
     joined.before = graph.before.iter().map(|&(a, b)| (number[graph.unit[a]], number[graph.unit[b]])).collect();
     joined
@@ -81,10 +88,7 @@ struct Order {
 
 impl Order {
     fn new(items: &Items, groups: &[Group]) -> Order {
-        let mut member = vec![0; items.items.len()];
-        for (number, group) in groups.iter().enumerate() {
-            group.iter().for_each(|&item| member[item] = number);
-        }
+        let member = fuse::members(items, groups);
         let users = fuse::users(items);
         let mut after = vec![Vec::new(); groups.len()];
         for (from, users) in users.iter().enumerate() {

@@ -1,7 +1,9 @@
 //! Sums over taps of a shifted input, for every position of a grid: the forward pass, and the gradient of the input.
 
+mod cells;
+
 use super::direct::{self, Plane};
-use super::image::{Columns, Layout, Runs};
+use super::image::Runs;
 use super::panels::{Patches, Run, Spread, Stream};
 use crate::Float;
 use crate::cpu::{self, TileShape, caches};
@@ -9,7 +11,7 @@ use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel};
-use std::cmp::Reverse;
+use cells::{Cell, Cut, fills};
 
 /// For every class: `y[b, r, origin + target_step·i] = Σ_c Σ_t w(r, c, t) · x[b, c, i · step + taps[t]]` for all `i` of
 /// `grid`, each group of channels for itself. What lies beyond `y` is left out.
@@ -49,50 +51,14 @@ pub(super) struct Class {
     pub origin: [usize; 3],
 }
 
-/// Depth of a panel, about: as many whole channels as fit.
-const DEPTH: usize = 320;
-/// Positions of a task, about; with several classes, half as many.
-const POSITIONS: usize = 256;
-/// The same where patches are not packed: less of the input is copied twice.
-const DIRECT_POSITIONS: usize = 2048;
-/// Depth up to which a cell has four times as many: their panels are small.
-const SHALLOW: usize = 64;
 /// Channels of the next strip that are asked for before this one is computed, where they are read in place.
 const AHEAD: usize = 16;
 /// Rows computed with one strip before the next, so that their weights stay in the second-level cache.
 const ROW_BLOCK: usize = 96;
 /// Up to so many rows, patches are not packed: each would be used too seldom.
 const FEW_ROWS: usize = 12;
-/// Threads that cells of whole images are dealt to evenly; more find work, too, if there are more images.
-const SHARES: usize = 4;
 /// Multiply-adds a task should have.
 const GRAIN: usize = 1 << 17;
-
-/// How a sweep is cut into cells: some whole images, or a band of one image.
-struct Cut {
-    images: usize,
-    /// The axis bands are cut from: 1, or 0 if there are several planes.
-    axis: usize,
-    /// Positions of a band along `axis`.
-    band: usize,
-    bands: usize,
-    /// Channels at a time.
-    block: usize,
-    layout: Layout,
-    /// For each class, where the taps of a block of channels lie.
-    places: Vec<Vec<usize>>,
-}
-
-/// One cell.
-struct Cell {
-    group: usize,
-    image: usize,
-    images: usize,
-    /// First position along axes 0 and 1.
-    first: [usize; 2],
-    /// Positions along each axis.
-    size: [usize; 3],
-}
 
 /// Where a sweep's results go.
 struct Target<T> {
@@ -109,11 +75,6 @@ struct Place<F> {
     row: usize,
     /// Whether they are written past the caches.
     past: bool,
-}
-
-/// Whether few lanes are left empty by `count` elements.
-fn fills(count: usize, lanes: usize) -> bool {
-    count.next_multiple_of(lanes) * 8 <= count * 9
 }
 
 impl Sweep {
@@ -209,68 +170,6 @@ impl Sweep {
             1 => self.rows <= 2 * ROW_BLOCK || plane.is_multiple_of(lanes),
             _ => self.rows <= 2 * ROW_BLOCK && (self.step[2] > 1 || self.classes.len() > 1),
         }
-    }
-
-    fn cut(&self, wide: usize) -> Cut {
-        let axis = if self.grid[0] > 1 { 0 } else { 1 };
-        let row: usize = self.grid[axis + 1..].iter().product();
-        let whole = row * self.grid[axis];
-        let about = match (self.rows <= FEW_ROWS, self.classes.len() > 1) {
-            (true, _) => DIRECT_POSITIONS,
-            (false, true) => POSITIONS / 2,
-            // Bands that share lines of the input copy them twice.
-            (false, false) if self.channels * self.taps() <= SHALLOW => 4 * POSITIONS,
-            (false, false) => POSITIONS,
-        };
-        let (images, band) = if whole <= about * 3 / 2 {
-            (self.images(whole, about, wide / 2), self.grid[axis])
-        } else {
-            // Whole strips where that is possible; else about as many positions.
-            let unit = (1..=wide).find(|unit| (unit * row).is_multiple_of(wide)).unwrap_or(1);
-            let unit = if unit * row <= 2 * about { unit } else { 1 };
-            (1, ((about / row / unit).max(1) * unit).min(self.grid[axis]))
-        };
-        let most = self.classes.iter().map(|class| class.taps.len()).max().unwrap_or(1);
-        let limit = (DEPTH / most).max(1);
-        let block = self.channels.div_ceil(self.channels.div_ceil(limit));
-        let mut size = self.grid;
-        size[axis] = band;
-        let taps: Vec<_> = self.classes.iter().flat_map(|class| class.taps.iter().copied()).collect();
-        // Taps read in place are not read beyond their position.
-        let layout = match self.rows > FEW_ROWS {
-            true => Layout::in_place(self.source, self.step, self.grid, &taps),
-            false => None,
-        };
-        // Where rows leave lanes empty, they are copied so that strips can go on from one to the next.
-        let lanes = wide / 2;
-        let crosses = (size[2] <= lanes || !fills(size[2], lanes)) && fills(size[1] * size[2], lanes);
-        let columns = match self.rows > FEW_ROWS && self.reads_in_place(0, lanes) && crosses {
-            true => Columns::ForEachTap,
-            false => Columns::Once,
-        };
-        let layout = layout.unwrap_or_else(|| Layout::new(self.source, self.step, size, &taps, columns));
-        let mut before = 0;
-        let places = self.classes.iter().map(|class| {
-            let taps = &layout.taps[before..][..class.taps.len()];
-            before += class.taps.len();
-            let channels = (0..block).map(|channel| channel * layout.plane);
-            let places = channels.flat_map(|channel| taps.iter().map(move |tap| channel + tap));
-            places.collect()
-        });
-        let places = places.collect();
-        Cut { images, axis, band, bands: self.grid[axis].div_ceil(band), block, layout, places }
-    }
-
-    /// How many whole images of `whole` positions a cell takes, `about` positions or less: so many that cells are even, that
-    /// there are some, and that few lanes of the vectors are left empty.
-    fn images(&self, whole: usize, about: usize, lanes: usize) -> usize {
-        let even = (1..=(about * 3 / 2 / whole).clamp(1, self.batch)).map(|most| {
-            let cells = self.batch.div_ceil(most);
-            let images = self.batch.div_ceil(cells);
-            // What the busiest of a few threads would do.
-            (cells.div_ceil(SHARES) * (images * whole).div_ceil(lanes), Reverse(images))
-        });
-        even.min().map_or(1, |(_, Reverse(images))| images)
     }
 
     /// Packs all weights as left sides, one panel a group, in it one class after the other, in it one block of channels

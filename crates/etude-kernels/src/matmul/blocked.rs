@@ -170,12 +170,16 @@ unsafe fn columns_part<T: Float>(p: &Product<T>, first_column: usize, update: Op
                 // SAFETY: this task's part, rows and columns, which no other task writes; the panels are complete.
                 unsafe {
                     let target = with_sums(p, &base, depth_part);
+                    let (at, size) = ([row, column], [rows, width]);
                     match update.filter(|_| depth.parts == 1) {
-                        None => rows_part(&target, depth_part, [row, column], [rows, width], &panels, None),
+                        None => {
+                            let out = target.out.add(row * target.out_row + column);
+                            rows_part(&Product { out, ..target }, depth_part, at, size, &panels, None);
+                        }
                         Some(update) => scratch::with(Purpose::Block, rows * width, |block: &mut [T]| {
-                            let at = [row, first_column + column];
                             let target = Product { out: block.as_mut_ptr(), out_row: width, ..target };
-                            rows_part(&target, depth_part, [row, column], [rows, width], &panels, Some((update, at)));
+                            let update = (update, [row, first_column + column]);
+                            rows_part(&target, depth_part, at, size, &panels, Some(update));
                         }),
                     }
                 }
@@ -222,7 +226,7 @@ unsafe fn few_rows<T: Float>(p: &Product<T>, depth: Depth, column_tasks: usize) 
                                 pack::right(length, width, source, p.b_row, p.b_column, right.as_mut_ptr());
                                 let a = if in_place { a } else { left.at(start * padded_rows) };
                                 let sizes = [p.m, length, width];
-                                strips(&target, sizes, a, in_place, right.as_ptr(), columns.out, index > 0);
+                                strips(&columns, sizes, (a, in_place), right.as_ptr(), index > 0, None);
                             }
                         }
                     }
@@ -302,8 +306,8 @@ fn in_place<T: Float>(p: &Product<T>) -> bool {
     p.a_column == 1 && caches::first_level_holds(TileShape::of::<T>().rows, apart)
 }
 
-/// One task: rows and columns of the output over a part of the depth. `row` begins a tile. With an update the output is the
-/// task's block alone, and the update's step is taken for each tile once it is complete.
+/// One task: rows and columns of the product over a part of the depth, to the beginning of its output. `row` begins a tile. With
+/// an update, whose first element is given, the output is a block that each tile is taken from as soon as it is complete.
 unsafe fn rows_part<T: Float>(
     p: &Product<T>,
     depth_part: usize,
@@ -329,67 +333,45 @@ unsafe fn rows_part<T: Float>(
                         own.as_ptr()
                     }
                 };
-                let (right, sizes) = (right.at(start * padded + column * length), [rows, length, width]);
-                match update.filter(|_| index + 1 == depth.blocks) {
-                    None => {
-                        let out = if update.is_some() { p.out } else { p.out.add(row * p.out_row + column) };
-                        strips(p, sizes, a, in_place, right, out, index > 0);
-                    }
-                    Some((update, at)) => updated_tiles(p, sizes, a, in_place, right, index > 0, update, at),
-                }
+                let right = right.at(start * padded + column * length);
+                let update = update.filter(|_| index + 1 == depth.blocks);
+                strips(p, [rows, length, width], (a, in_place), right, index > 0, update);
             }
         }
     });
 }
 
-/// `rows` × `width` of the output, from `out`, over a block of the depth: from packed columns and rows that are packed too, or
-/// lie `in_place`, as the product's.
+/// `rows` × `width` at the beginning of the output over a block of the depth: from packed columns and rows that are packed too,
+/// or lie `in_place`, as the product's. What an update reads is asked for while a tile of its gradient is made, and then its step
+/// is taken; the first element's is given.
 unsafe fn strips<T: Float>(
     p: &Product<T>,
     [rows, depth, width]: [usize; 3],
-    a: *const T,
-    in_place: bool,
+    (a, in_place): (*const T, bool),
     right: *const T,
-    out: *mut T,
     add: bool,
+    update: Option<(&Update, [usize; 2])>,
 ) {
     let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
     let [a_row, a_step] = if in_place { [p.a_row, 1] } else { [1, tall as isize] };
     let a_strip = tall as isize * if in_place { p.a_row } else { depth as isize };
-    for first in (0..width).step_by(wide) {
-        let (columns, b, c) = (wide.min(width - first), right.wrapping_add(first * depth), out.wrapping_add(first));
-        let (b_step, c_row) = (wide as isize, p.out_row);
-        // SAFETY: the caller's promise: both sides and the output are there.
-        unsafe { Strip { rows, depth, columns, a, a_row, a_strip, a_step, b, b_step, c, c_row, add }.compute() };
-    }
-}
-
-/// As [`strips`], tile by tile: what the update reads is asked for while a tile of its gradient is made, and then its step is
-/// taken, the first element's at `at`.
-#[allow(clippy::too_many_arguments)]
-unsafe fn updated_tiles<T: Float>(
-    p: &Product<T>,
-    [rows, depth, width]: [usize; 3],
-    a: *const T,
-    in_place: bool,
-    right: *const T,
-    add: bool,
-    update: &Update,
-    at: [usize; 2],
-) {
-    let TileShape { rows: tall, columns: wide, .. } = TileShape::of::<T>();
-    let a_strip = tall as isize * if in_place { p.a_row } else { depth as isize };
+    let (b_step, c_row) = (wide as isize, p.out_row);
+    let at_once = if update.is_some() { tall } else { rows };
     for column in (0..width).step_by(wide) {
-        for row in (0..rows).step_by(tall) {
-            let (at, size) = ([at[0] + row, at[1] + column], [tall.min(rows - row), wide.min(width - column)]);
-            update.ask(at, size);
-            let out = p.out.wrapping_add(row * p.out_row + column);
-            // SAFETY: a tile of the task's block, and the same of the update.
+        let (columns, b) = (wide.min(width - column), right.wrapping_add(column * depth));
+        for row in (0..rows).step_by(at_once) {
+            let rows = at_once.min(rows - row);
+            let (a, c) = (a.wrapping_offset((row / tall) as isize * a_strip), p.out.wrapping_add(row * c_row + column));
+            let step = update.map(|(update, first)| (update, [first[0] + row, first[1] + column], [rows, columns]));
+            if let Some((update, at, size)) = step {
+                update.ask(at, size);
+            }
+            // SAFETY: the caller's promise: both sides and the output are there, and so is the update's part.
             unsafe {
-                let (a, right) =
-                    (a.wrapping_offset((row / tall) as isize * a_strip), right.wrapping_add(column * depth));
-                strips(p, [size[0], depth, size[1]], a, in_place, right, out, add);
-                update.take(at, size, out.cast(), p.out_row);
+                Strip { rows, depth, columns, a, a_row, a_strip, a_step, b, b_step, c, c_row, add }.compute();
+                if let Some((update, at, size)) = step {
+                    update.take(at, size, c.cast(), c_row);
+                }
             }
         }
     }

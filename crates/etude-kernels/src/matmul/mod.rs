@@ -83,6 +83,23 @@ impl<T> Copy for Product<T> {}
 unsafe impl<T: Send + Sync> Sync for Product<T> {}
 
 impl<T> Product<T> {
+    /// Product number `index` of a batch, to `out`, whose rows follow one another.
+    fn of([m, k, n]: [usize; 3], a: &Operand<T>, b: &Operand<T>, index: usize, out: *mut T) -> Product<T> {
+        Product {
+            m,
+            k,
+            n,
+            a: a.data[a.offsets[index]..].as_ptr(),
+            a_row: a.row_stride,
+            a_column: a.column_stride,
+            b: b.data[b.offsets[index]..].as_ptr(),
+            b_row: b.row_stride,
+            b_column: b.column_stride,
+            out,
+            out_row: n,
+        }
+    }
+
     /// The same product for `n` columns from `first`.
     fn columns(&self, first: usize, n: usize) -> Product<T> {
         let b = self.b.wrapping_offset(first as isize * self.b_column);
@@ -139,20 +156,8 @@ pub(crate) fn matmul_body<T: Float>(m: usize, k: usize, n: usize, a: Operand<T>,
     a.check("left", m, k);
     b.check("right", k, n);
     let base = SendPointer(out.as_mut_ptr());
-    let item = |i: usize| Product {
-        m,
-        k,
-        n,
-        a: a.data[a.offsets[i]..].as_ptr(),
-        a_row: a.row_stride,
-        a_column: a.column_stride,
-        b: b.data[b.offsets[i]..].as_ptr(),
-        b_row: b.row_stride,
-        b_column: b.column_stride,
-        // SAFETY: `out` has `batch` matrices.
-        out: unsafe { base.at(i * m * n) },
-        out_row: n,
-    };
+    // SAFETY: `out` has `batch` matrices.
+    let item = |i: usize| Product::of([m, k, n], &a, &b, i, unsafe { base.at(i * m * n) });
     if batch > 1 && is_tall(m, &a, &b) {
         let tall = Product { m: batch * m, ..item(0) };
         // SAFETY: the batch of left sides is one tall matrix, checked above, and so is the output.
@@ -189,19 +194,7 @@ pub fn matmul_update(m: usize, k: usize, n: usize, a: Operand<f32>, b: Operand<f
     assert_eq!(update.shape(), [m, n], "matmul_update: the update's shape");
     a.check("left", m, k);
     b.check("right", k, n);
-    let product = Product {
-        m,
-        k,
-        n,
-        a: a.data[a.offsets[0]..].as_ptr(),
-        a_row: a.row_stride,
-        a_column: a.column_stride,
-        b: b.data[b.offsets[0]..].as_ptr(),
-        b_row: b.row_stride,
-        b_column: b.column_stride,
-        out: std::ptr::null_mut(),
-        out_row: n,
-    };
+    let product = Product::of([m, k, n], &a, &b, 0, std::ptr::null_mut());
     // SAFETY: both sides were checked; nothing is written but what the update holds.
     unsafe { blocked::update(product, update) };
 }
