@@ -14,7 +14,7 @@ them, whichever takes longer; the peak is measured in the same process. A cell s
 takes and, in brackets, its floor over its time. Winograd's way does fewer operations than the direct convolution whose floor is
 counted, so convolutions can be above 100 %; so can sums and updates whose data a nearer cache still holds.
 Elementwise, exponentials and error functions count as one operation each; attention, softmax and random numbers count by their bytes
-alone, so that they look further from a floor than they are.
+alone, so that they look further from a floor than they are. A product that takes the step of its weight's update counts as a product.
 """
 
 
