@@ -10,6 +10,7 @@ use crate::cpu::{self, TileShape, caches};
 use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
+use crate::matmul::shallow;
 use crate::threads::{SendPointer, parallel};
 use cells::{Cell, Cut, fills};
 
@@ -168,7 +169,10 @@ impl Sweep {
     fn reads_in_place(&self, plane: usize, lanes: usize) -> bool {
         match self.taps() {
             1 => self.rows <= 2 * ROW_BLOCK || plane.is_multiple_of(lanes),
-            _ => self.rows <= 2 * ROW_BLOCK && (self.step[2] > 1 || self.classes.len() > 1),
+            taps => {
+                let short = self.channels * taps <= shallow::DEPTH_OF_TWO;
+                self.rows <= 2 * ROW_BLOCK && (self.step[2] > 1 || self.classes.len() > 1 || short)
+            }
         }
     }
 
@@ -413,16 +417,21 @@ impl Sweep {
         run: usize,
         place: Place<impl Fn(usize, usize) -> *mut T>,
     ) {
-        let TileShape { rows: tall, columns: wide, lanes } = TileShape::of::<T>();
+        let shape = TileShape::of::<T>();
+        let TileShape { rows: tall, columns: wide, lanes } = shape;
         let (plane, padded) = (cut.layout.plane, pack::left_size::<T>(self.rows, 1));
         let positions = cell.images * cell.size.iter().product::<usize>();
         let most = self.classes.iter().map(|class| class.taps.len()).max().unwrap_or(0);
-        let starts = || (0..positions).step_by(run).flat_map(|first| (first..first + run).step_by(wide));
+        // A short sum over neighbours takes a whole run at a time: each call costs as much as some of its rows.
+        let whole = run == cut.layout.runs(cell.size).length && self.reads_in_place(plane, lanes);
+        let short = whole && !place.past && shallow::suits(shape, cut.block * most);
+        let long = if short { run.next_multiple_of(wide) } else { wide };
+        let starts = || (0..positions).step_by(run).flat_map(|first| (first..first + run).step_by(long));
         // With few rows, strips are used soon after they are packed, while they are near; not at once, for what has just been
         // written piece by piece is slow to read.
         let strips = starts().count();
         let together = if self.rows <= ROW_BLOCK { strips.min(pack::STRIPS) } else { strips };
-        let panel_size = together * wide * cut.block * most + 64;
+        let panel_size = together * long * cut.block * most + 64;
         let image_size = if cut.layout.in_place { 0 } else { cell.images * cut.block * plane + 64 };
         scratch::with(Purpose::Image, image_size, |copy: &mut [T]| {
             scratch::with(Purpose::Right, panel_size, |panel: &mut [T]| {
@@ -449,27 +458,35 @@ impl Sweep {
                         while starts.peek().is_some() {
                             strips.clear();
                             for start in starts.by_ref().take(together) {
-                                let columns = wide.min(run - start % run);
+                                let columns = long.min(run - start % run);
                                 let used = self.runs(cut, cell, image_step, start, columns, &mut runs);
                                 // The first step's, where a stride leads to all others.
                                 let from = runs[0].base + if taps == 1 { places[0] } else { 0 };
-                                let panel = &mut panel[strips.len() * depth * wide..];
-                                if in_place && used == 1 && runs[0].base + last + wide <= source.len() {
+                                let readable = runs[0].base + last + columns.next_multiple_of(wide) <= source.len();
+                                if in_place && used == 1 && readable {
                                     strips.push((start, columns, source[from..].as_ptr(), true));
                                     continue;
                                 }
-                                let patches = Patches {
-                                    runs: &runs[..used],
-                                    channels,
-                                    plane,
-                                    taps: &cut.layout.taps[before..][..taps],
-                                    image: source.as_ptr(),
-                                    to: panel.as_mut_ptr(),
-                                };
-                                // SAFETY: the runs lie inside the image; the panel has room for what is written beyond a
-                                // run's end.
-                                unsafe { cpu::run(patches) };
-                                strips.push((start, columns, panel.as_ptr(), false));
+                                for start in (start..start + columns).step_by(wide) {
+                                    let columns = wide.min(run - start % run);
+                                    let used = match long > wide {
+                                        true => self.runs(cut, cell, image_step, start, columns, &mut runs),
+                                        false => used,
+                                    };
+                                    let panel = &mut panel[strips.len() * depth * wide..];
+                                    let patches = Patches {
+                                        runs: &runs[..used],
+                                        channels,
+                                        plane,
+                                        taps: &cut.layout.taps[before..][..taps],
+                                        image: source.as_ptr(),
+                                        to: panel.as_mut_ptr(),
+                                    };
+                                    // SAFETY: the runs lie inside the image; the panel has room for what is written beyond a
+                                    // run's end.
+                                    unsafe { cpu::run(patches) };
+                                    strips.push((start, columns, panel.as_ptr(), false));
+                                }
                             }
                             for row in (0..self.rows).step_by(ROW_BLOCK) {
                                 for &(start, columns, b, here) in &strips {
@@ -496,8 +513,14 @@ impl Sweep {
                                         c_row: place.row,
                                         add: channel > 0,
                                     };
+                                    let places = (here && taps > 1).then_some(&places[..]);
                                     // SAFETY: the panels are complete, the rows exist, and the place belongs to this cell.
-                                    unsafe { strip.compute_at((here && taps > 1).then_some(places), place.past) }
+                                    unsafe {
+                                        match here && short {
+                                            true => strip.shallow(places),
+                                            false => strip.compute_at(places, place.past),
+                                        }
+                                    }
                                 }
                             }
                         }

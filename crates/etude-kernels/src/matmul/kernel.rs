@@ -64,18 +64,26 @@ impl<T: Float> Strip<T> {
     ///
     /// # Safety
     /// As for [`Strip::compute`].
-    pub(crate) unsafe fn compute_at(self, places: Option<&[usize]>, past: bool) {
+    pub(crate) unsafe fn compute_at(&self, places: Option<&[usize]>, past: bool) {
         assert!(places.is_none_or(|places| places.len() >= self.depth) && self.a_row == 1);
-        let TileShape { lanes, .. } = T::shape(cpu::instruction_set());
+        let shape = T::shape(cpu::instruction_set());
+        let TileShape { lanes, .. } = shape;
         let whole = self.columns.is_multiple_of(lanes);
         let aligned = (self.c as usize | (self.c_row * size_of::<T>())).is_multiple_of(LINE);
+        let past = past && whole && aligned && !self.add;
         // SAFETY: the caller's promise.
-        unsafe { self.tiles(places.map_or(std::ptr::null(), <[usize]>::as_ptr), past && whole && aligned && !self.add) }
+        unsafe {
+            // Past the caches single lines go far slower than pairs of them.
+            match !past && self.is_shallow(shape) {
+                true => self.shallow(places),
+                false => self.tiles(places.map_or(std::ptr::null(), <[usize]>::as_ptr), past),
+            }
+        }
     }
 
     /// All tiles; `places` are null where the right side has a stride. Both options go from call to call by themselves: what is
     /// written in pieces and then read as a whole waits for all stores before it.
-    unsafe fn tiles(&self, places: *const usize, past: bool) {
+    pub(super) unsafe fn tiles(&self, places: *const usize, past: bool) {
         let set = cpu::instruction_set();
         let TileShape { rows: tall, lanes, .. } = T::shape(set);
         let column = usize::from(self.columns > lanes);

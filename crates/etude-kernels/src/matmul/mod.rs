@@ -11,6 +11,7 @@ mod light;
 pub(crate) mod pack;
 mod packed;
 pub(crate) mod scratch;
+pub(crate) mod shallow;
 #[cfg(test)]
 mod tests;
 
