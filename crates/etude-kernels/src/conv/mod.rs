@@ -10,6 +10,7 @@ pub mod channels;
 mod depthwise;
 mod direct;
 mod image;
+mod narrow;
 mod panels;
 mod pointwise;
 mod sweep;
@@ -203,6 +204,9 @@ pub(crate) fn input_gradient_body<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T],
 fn plain_input_gradient<T: Float>(g: &ConvGeometry, gy: &[T], w: &[T], gx: &mut [T]) {
     if depthwise::suits_input_gradient(g) {
         return depthwise::input_gradient(g, gy, w, gx);
+    }
+    if narrow::suits(g) {
+        return narrow::input_gradient(g, gy, w, gx);
     }
     if taps::suits(g) {
         return taps::input_gradient(g, gy, w, gx);

@@ -273,7 +273,8 @@ fn pointwise_geometries() -> Vec<ConvGeometry> {
     all
 }
 
-/// Few channels of the input, whose gradient takes the taps one by one: rings of lines, bands, both strides, borders.
+/// Few channels of the input, whose gradient takes the taps one by one, or is summed in registers: rings of lines, bands, both
+/// strides, borders.
 fn few_channel_geometries() -> Vec<ConvGeometry> {
     let base = ConvGeometry { padding: [0, 1, 1], ..plain(2, [3, 33], [9, 21], [3, 3]) };
     let mut all = vec![
@@ -295,9 +296,24 @@ fn few_channel_geometries() -> Vec<ConvGeometry> {
         ConvGeometry { batch: 1, in_channels: 1, out_channels: 8, input: [1, 6, 523], ..base },
         ConvGeometry { batch: 9, in_channels: 1, out_channels: 8, input: [1, 3, 2], ..base },
     ];
+    // Lines so long that sums are kept in registers: each number of channels, blocks and vectors that are not full.
+    let long = ConvGeometry { out_channels: 9, ..base };
+    all.extend((1..5).map(|channels| ConvGeometry { in_channels: channels, input: [1, 9 + channels, 85], ..long }));
+    all.extend((1..4).map(|channels| ConvGeometry {
+        in_channels: channels,
+        input: [1, 9 + channels, 140 + channels],
+        stride: [1, 2, 2],
+        ..long
+    }));
+    let longest = all.len();
+    all.extend([
+        ConvGeometry { in_channels: 1, input: [1, 8, 66], padding: [0, 2, 0], ..long },
+        ConvGeometry { in_channels: 4, input: [1, 2, 97], padding: [0, 0, 2], out_channels: 16, groups: 2, ..long },
+        ConvGeometry { in_channels: 2, input: [1, 1, 129], stride: [1, 2, 2], out_channels: 16, groups: 2, ..long },
+    ]);
     all.iter_mut().for_each(|g| *g = sized(*g));
     // Fewer outputs than the input has room for, and more.
-    for g in [all[0], all[1], all[2]] {
+    for g in [all[0], all[1], all[2], all[longest - 5]] {
         all.push(ConvGeometry { output: [1, g.output[1] - 2, g.output[2] - 1], ..g });
         all.push(ConvGeometry { output: [1, g.output[1] + 1, g.output[2] + 3], ..g });
     }
