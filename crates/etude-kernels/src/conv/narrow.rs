@@ -203,20 +203,12 @@ impl<T: Float, const R: usize, const L: usize, const C: usize> Lines<T, R, L, C>
             for channel in 0..part.channels {
                 let plane = part.at(first, 0).wrapping_add(channel * height * width);
                 ahead::<T, V>(plane.wrapping_add(column).wrapping_offset(next), width, SIDE - 1..L + SIDE - 1, C + 2);
-                for kx in 0..SIDE {
-                    let from = |i: usize| (has[i], plane.wrapping_offset(left(kx)).wrapping_add(i * width));
-                    let (w, inside) = (part.w.add(channel * R * TAPS + kx), &inside[kx]);
-                    Self::step::<V, EDGE, 0>(&mut sums, from(0), w, inside);
-                    Self::step::<V, EDGE, 1>(&mut sums, from(1), w, inside);
-                    Self::step::<V, EDGE, 2>(&mut sums, from(2), w, inside);
-                    Self::step::<V, EDGE, 3>(&mut sums, from(3), w, inside);
-                    Self::step::<V, EDGE, 4>(&mut sums, from(4), w, inside);
-                    Self::step::<V, EDGE, 5>(&mut sums, from(5), w, inside);
-                    Self::step::<V, EDGE, 6>(&mut sums, from(6), w, inside);
-                    Self::step::<V, EDGE, 7>(&mut sums, from(7), w, inside);
-                    Self::step::<V, EDGE, 8>(&mut sums, from(8), w, inside);
-                    Self::step::<V, EDGE, 9>(&mut sums, from(9), w, inside);
-                }
+                let w = part.w.add(channel * R * TAPS);
+                let from = |kx: usize| plane.wrapping_offset(left(kx));
+                // Each with a number of its own, so that masks are made once for all channels.
+                Self::column::<V, EDGE>(&mut sums, &has, from(0), width, w, &inside[0]);
+                Self::column::<V, EDGE>(&mut sums, &has, from(1), width, w.add(1), &inside[1]);
+                Self::column::<V, EDGE>(&mut sums, &has, from(2), width, w.add(2), &inside[2]);
             }
             let mut stage = Stage::<T>::uninit();
             let stage = stage.as_mut_ptr().cast::<T>();
@@ -235,6 +227,32 @@ impl<T: Float, const R: usize, const L: usize, const C: usize> Lines<T, R, L, C>
                     put(sum, part.gx.add((r * height + part.line + l) * width + x), width - x);
                 }
             }
+        }
+    }
+
+    /// What one column of the kernel adds to the sums; its weights are at `w`, what it reads of the first line at `from`.
+    #[inline(always)]
+    unsafe fn column<V: Vector<T>, const EDGE: bool>(
+        sums: &mut [[[V; C]; L]; R],
+        has: &[bool; MOST + SIDE - 1],
+        from: *const T,
+        width: usize,
+        w: *const T,
+        inside: &[[usize; 2]; C],
+    ) {
+        let from = |i: usize| (has[i], from.wrapping_add(i * width));
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::step::<V, EDGE, 0>(sums, from(0), w, inside);
+            Self::step::<V, EDGE, 1>(sums, from(1), w, inside);
+            Self::step::<V, EDGE, 2>(sums, from(2), w, inside);
+            Self::step::<V, EDGE, 3>(sums, from(3), w, inside);
+            Self::step::<V, EDGE, 4>(sums, from(4), w, inside);
+            Self::step::<V, EDGE, 5>(sums, from(5), w, inside);
+            Self::step::<V, EDGE, 6>(sums, from(6), w, inside);
+            Self::step::<V, EDGE, 7>(sums, from(7), w, inside);
+            Self::step::<V, EDGE, 8>(sums, from(8), w, inside);
+            Self::step::<V, EDGE, 9>(sums, from(9), w, inside);
         }
     }
 
