@@ -13,11 +13,14 @@ use crate::matmul::kernel::Strip;
 use crate::matmul::pack;
 use crate::matmul::scratch::{self, Purpose};
 use crate::threads::{SendPointer, parallel, parallel_chunks};
+use std::cmp::Reverse;
 use std::iter::Peekable;
 use std::ops::Range;
 
 /// Columns (input channels times taps) of a task, about.
 const COLUMNS: usize = 192;
+/// Positions that take as long as it takes to write and add up a part.
+const PART: usize = 32;
 /// Positions multiplied at a time, about.
 const POSITIONS: usize = 256;
 /// The same without packing, where the sums are loaded and stored for each chunk.
@@ -95,8 +98,9 @@ pub(super) fn sum_of_parts<T: Float>(parts: usize, gw: &mut [T], fill: impl FnOn
 fn cut(g: &ConvGeometry) -> Cut {
     let taps = g.taps();
     let (rows, channels) = (g.out_channels / g.groups, g.in_channels / g.groups);
-    let blocks = channels.div_ceil((COLUMNS / taps).max(1));
-    let block = channels.div_ceil(blocks);
+    let most = (g.multiply_adds() / GRAIN).clamp(1, TASKS);
+    let block = block(g, most);
+    let blocks = channels.div_ceil(block);
     let axis = if g.output[0] > 1 { 0 } else { 1 };
     let row: usize = g.output[axis + 1..].iter().product();
     let whole = row * g.output[axis];
@@ -107,7 +111,6 @@ fn cut(g: &ConvGeometry) -> Cut {
         false => (1, (positions / row).clamp(1, g.output[axis])),
     };
     let (images, band) = cut_by(if direct { DIRECT_POSITIONS } else { POSITIONS });
-    let most = (g.multiply_adds() / GRAIN).clamp(1, TASKS);
     // Parts do not follow the chunks without packing: the sums, and so their bits, are cut by the parts alone.
     let unit = if direct { cut_by(DIRECT_PART).0 } else { images };
     let part = g.batch.div_ceil(most.div_ceil(g.groups * blocks)).next_multiple_of(unit);
@@ -128,6 +131,22 @@ fn cut(g: &ConvGeometry) -> Cut {
     let columns = if direct || size[2] > TileShape::MAX_LANES { Columns::Once } else { Columns::ForEachTap };
     let layout = in_place.unwrap_or_else(|| Layout::new(g.input, g.stride, size, &displacements, columns));
     Cut { taps, rows, channels, block, images, axis, band, part, parts: g.batch.div_ceil(part), direct, layout }
+}
+
+/// Channels of a task: about so many that few lanes of the vectors stay empty, and that `gy` is seldom packed and parts are
+/// few; up to `tasks` are wanted.
+fn block(g: &ConvGeometry, tasks: usize) -> usize {
+    let (channels, taps) = (g.in_channels / g.groups, g.taps());
+    let positions = g.batch * g.output.iter().product::<usize>();
+    let most = COLUMNS / taps;
+    let even = ((most / 2).max(1)..=(most * 3 / 2).max(1)).map(|most| {
+        let block = channels.div_ceil(channels.div_ceil(most));
+        let vectors = |channels: usize| (channels * taps).div_ceil(TileShape::MAX_LANES);
+        let (blocks, all) = (channels.div_ceil(block), channels / block * vectors(block) + vectors(channels % block));
+        // To pack `gy` once takes about as long as to multiply it by one vector of columns, to add up a part as some positions.
+        ((all + blocks) * positions + PART * all * tasks.div_ceil(g.groups * blocks), Reverse(block))
+    });
+    even.min().map_or(1, |(_, Reverse(block))| block)
 }
 
 /// All parts' sums, one after the other in `out`, each as long as the weights.
