@@ -60,7 +60,7 @@ impl Sweep {
             (false, false) => POSITIONS,
         };
         let (images, band) = if whole <= about * 3 / 2 {
-            (self.images(whole, about, wide / 2), self.grid[axis])
+            (self.images(whole, about.max(POSITIONS), wide / 2), self.grid[axis])
         } else {
             // Whole strips where that is possible; else about as many positions.
             let unit = (1..=wide).find(|unit| (unit * row).is_multiple_of(wide)).unwrap_or(1);
